@@ -1,0 +1,61 @@
+"""Every topic of the pipeline: name, key, what it carries, how it is kept.
+
+Topics whose records belong to one customer share a key (the customer's id, UTF-8) and a partition
+count, so that a customer's events, state and facts live under the same partition number everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["input", "internal", "fact"]
+
+#: A dead letter carries the refused bytes as they came; a refused 1 MiB body plus headers must fit.
+DEAD_LETTER_MAX_BYTES: Final = 4 * 1024 * 1024
+#: A state record is bounded by the policy's event bound; several share one record batch.
+CHANGELOG_MAX_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic.
+
+    ``name`` is without the deployment's prefix; ``model`` names the class of ``schemas.events`` or
+    ``schemas.facts`` that its values follow, or None for records that are ours alone.
+    """
+
+    name: str
+    kind: Kind
+    key: str
+    model: str | None
+    cleanup_policy: Literal["delete", "compact"] = "delete"
+    max_message_bytes: int | None = None
+
+    def config(self) -> dict[str, str]:
+        """The broker-side settings that this topic must have."""
+        config = {"cleanup.policy": self.cleanup_policy}
+        if self.max_message_bytes is not None:
+            config["max.message.bytes"] = str(self.max_message_bytes)
+        return config
+
+
+VISITS: Final = Topic("visits", "input", "customer_id", "Visit")
+FAVORITES: Final = Topic("favorites", "input", "customer_id", "Favorite")
+CARTS: Final = Topic("carts", "input", "customer_id", "Cart")
+ORDERS: Final = Topic("orders", "input", "customer_id", "Order")
+TICKS: Final = Topic("ticks", "internal", "none; the sender names the partition", None)
+CUSTOMERS_CHANGELOG: Final = Topic(
+    "customers-state", "internal", "customer_id", None, "compact", CHANGELOG_MAX_BYTES
+)
+SESSIONS: Final = Topic("sessions", "fact", "customer_id", "SessionFact")
+LATE_EVENTS: Final = Topic("late-events", "fact", "customer_id", "LateEvent")
+INGEST: Final = Topic("ingest", "fact", "topic:partition", "IngestCount")
+DEAD_LETTERS: Final = Topic(
+    "dead-letters", "fact", "the refused key", "DeadLetter", max_message_bytes=DEAD_LETTER_MAX_BYTES
+)
+
+#: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
+INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS)
+FACTS: Final = (SESSIONS, LATE_EVENTS, INGEST, DEAD_LETTERS)
+ALL: Final = (*INPUTS, TICKS, CUSTOMERS_CHANGELOG, *FACTS)

@@ -1,0 +1,158 @@
+"""Settings of one deployment, frozen. The only module that reads the environment.
+
+Every field is read from ``EBBTIDE_<FIELD>``; durations are written ``500ms``, ``30m``, ``24h``, ``12d``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self, get_args
+
+from streams.domain.policy import Policy
+
+Ticks = Literal["wall", "off"]
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_POLICY_DURATIONS = ("gap", "horizon", "recovery_window", "amendment_window", "ahead_tolerance")
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; its text is one sentence for the person who set it."""
+
+
+def duration_ms(text: str) -> int:
+    """Milliseconds of ``500ms``, ``30m``, ``24h``, ``12d`` or ``2w``; SettingsError if it is none of them."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise SettingsError(f"{text!r} is not a duration; write it like 500ms, 30m, 24h or 12d")
+    return round(float(match[1]) * _UNIT_MS[match[2]])
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the parts are and how hard they work; what words mean is in ``policy``."""
+
+    kafka: str = "127.0.0.1:9092"
+    clickhouse: str = "http://default@127.0.0.1:8123/ebbtide"
+    #: Put before every topic, group and changelog name: several deployments on one cluster.
+    topic_prefix: str = ""
+    partitions: int = 6
+    replication: int = 1
+
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: str = field(default="", repr=False)
+    ssl_cafile: str = ""
+    #: SASL without TLS sends the password in the clear; refused unless this is said.
+    allow_cleartext_sasl: bool = False
+
+    #: ``wall``: the customers agent ticks by the clock. ``off``: whoever replays old data sends the ticks.
+    ticks: Ticks = "wall"
+    tick_interval_s: float = 0.25
+    #: Input records of one topic-partition handled as one batch, at most.
+    batch_records: int = 5_000
+    #: Customers whose deadline has passed handled in one batch, at most; the rest follow in the next.
+    due_per_batch: int = 5_000
+    #: No progress for this long while there is lag ends the process.
+    watchdog_s: float = 60.0
+    recovery_deadline_s: float = 600.0
+    session_timeout_s: float = 30.0
+
+    store_events: bool = True
+    sink_max_rows: int = 50_000
+    sink_max_wait_s: float = 1.0
+    #: Rows the sink holds while ClickHouse is away; it stops reading beyond that.
+    sink_buffer_rows: int = 200_000
+
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        if self.partitions < 1 or self.replication < 1:
+            raise SettingsError("partitions and replication must be at least 1")
+        if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_cleartext_sasl:
+            raise SettingsError(
+                "SASL_PLAINTEXT sends the password unencrypted; use SASL_SSL,"
+                " or set EBBTIDE_ALLOW_CLEARTEXT_SASL=1 for development"
+            )
+
+    def topic(self, name: str) -> str:
+        """The name on the broker of a topic declared in ``schemas.topics``."""
+        return f"{self.topic_prefix}{name}"
+
+    def group(self, role: str) -> str:
+        """The consumer group, and Faust app id, of a role."""
+        return f"{self.topic_prefix}ebbtide-{role}"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None, **overrides: Any) -> Self:
+        """Settings of the environment, with ``overrides`` (None means not given) laid over it."""
+        env = os.environ if env is None else env
+        values: dict[str, Any] = {}
+        known = {f.name: f for f in fields(cls) if f.name != "policy"}
+        for name, spec in known.items():
+            text = env.get(f"EBBTIDE_{name.upper()}")
+            if text is not None:
+                values[name] = _parse(name, text, spec.default)
+        policy_values: dict[str, int] = {}
+        for name in _POLICY_DURATIONS:
+            text = env.get(f"EBBTIDE_{name.upper()}")
+            if text is not None:
+                policy_values[name] = duration_ms(text)
+        if (text := env.get("EBBTIDE_MAX_EVENTS")) is not None:
+            policy_values["max_events"] = _parse("max_events", text, 0)
+        given = {k: v for k, v in overrides.items() if v is not None}
+        policy = given.pop("policy", None)
+        if policy is None:
+            try:
+                policy = Policy(**policy_values)
+            except ValueError as exc:
+                raise SettingsError(str(exc)) from exc
+        return cls(**{**values, **given, "policy": policy})
+
+    def to_env(self) -> dict[str, str]:
+        """The environment that gives these settings again, for child processes."""
+        env = {
+            f"EBBTIDE_{f.name.upper()}": _print(getattr(self, f.name))
+            for f in fields(self)
+            if f.name != "policy"
+        }
+        for name in _POLICY_DURATIONS:
+            env[f"EBBTIDE_{name.upper()}"] = f"{getattr(self.policy, name)}ms"
+        env["EBBTIDE_MAX_EVENTS"] = str(self.policy.max_events)
+        return env
+
+    def with_policy(self, **changes: int) -> Self:
+        """These settings with parts of the policy changed."""
+        return replace(self, policy=replace(self.policy, **changes))
+
+
+def _print(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _parse(name: str, text: str, default: object) -> Any:
+    variable = f"EBBTIDE_{name.upper()}"
+    try:
+        if isinstance(default, bool):
+            lowered = text.strip().lower()
+            if lowered in {"1", "true", "yes", "on"}:
+                return True
+            if lowered in {"0", "false", "no", "off", ""}:
+                return False
+            raise ValueError
+        if isinstance(default, int):
+            return int(text)
+        if isinstance(default, float):
+            return float(text)
+    except ValueError:
+        raise SettingsError(f"{variable}={text!r} is not a {type(default).__name__}") from None
+    choices = {"ticks": get_args(Ticks), "security_protocol": get_args(SecurityProtocol)}.get(name)
+    if choices is not None and text not in choices:
+        raise SettingsError(f"{variable}={text!r} must be one of {', '.join(choices)}")
+    return text
