@@ -1,0 +1,91 @@
+# Each target does its own set-up; all that is needed first is Python 3.11 or newer and make.
+# Variables: PYTHON=python3.12 picks the interpreter of .venv; ARGS="..." is handed on to the command of
+# demo, test, chaos, bench and lock (lock: ARGS=--upgrade takes newer versions).
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
+ARGS ?=
+PYTHON ?=
+
+UV_VENV := .cache/uv
+LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.PHONY: help setup demo test lint types contracts schemas unit chaos bench lock clean
+
+help: ## Print this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Make .venv from the hash-locked requirements, and .venv/bin/ebbtide.
+
+# An interpreter counts when it runs: version managers leave names on the PATH that only print an error.
+$(READY): requirements/dev.lock pyproject.toml
+	@set -e; \
+	right='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; \
+	if ! $(BIN)/python -c "$$right" >/dev/null 2>&1; then \
+	  found=; \
+	  for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
+	    if "$$python" -c "$$right" >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "Ebbtide needs Python 3.11 or newer with its venv module (tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python))." >&2; \
+	    echo "Install it (Debian and Ubuntu: apt install python3 python3-venv), or name it: make setup PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$("$$found" --version)"; \
+	  "$$found" -m venv --clear $(VENV); \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BENCH_READY): $(READY) requirements/bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@touch $@
+
+demo: $(READY) ## Start the embedded stack, replay a simulated marketplace, report who was lost and why.
+	$(BIN)/ebbtide demo $(ARGS)
+
+test: lint types contracts schemas unit ## Lint, types, import contracts, schema comparison, and all tests but the chaos ones.
+
+lint: $(READY) ## Ruff: rules and format.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict.
+	$(BIN)/mypy
+
+contracts: $(READY) ## Imports go one way.
+	$(BIN)/lint-imports
+
+schemas: $(READY) ## The JSON Schemas on disk are those of the models.
+	$(BIN)/python -m schemas --check
+
+unit: $(READY) ## The tests alone, without the chaos ones.
+	$(BIN)/python -m pytest -m "not chaos" $(ARGS)
+
+chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay exact.
+	$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
+
+bench: $(BENCH_READY) ## Throughput beside stock Faust, Quix Streams and Bytewax; state size, recovery, latency.
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Each lock builds on the one before, so that what they share has one version.
+lock: ## Rebuild the locks from pyproject.toml, with uv (its own venv in .cache if it is not installed).
+	@set -e; \
+	uv=$$(command -v uv || true); \
+	if [ -z "$$uv" ]; then \
+	  [ -x $(UV_VENV)/bin/uv ] || { $(or $(PYTHON),python3) -m venv $(UV_VENV); $(UV_VENV)/bin/python -m pip install --quiet uv; }; \
+	  uv=$(UV_VENV)/bin/uv; \
+	fi; \
+	$$uv $(LOCK) $(ARGS) pyproject.toml -c requirements/constraints.txt -o requirements/runtime.lock; \
+	$$uv $(LOCK) pyproject.toml --group dev requirements/build.in -c requirements/runtime.lock -o requirements/dev.lock; \
+	$$uv $(LOCK) pyproject.toml --group dev --group bench requirements/build.in -c requirements/dev.lock -o requirements/bench.lock
+
+clean: ## Remove what was built: .venv, caches, build output.
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist ./*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
