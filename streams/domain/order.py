@@ -1,0 +1,100 @@
+"""Orders as verdicts see them: one record an order id, whatever order its events arrive in.
+
+An order's *moment* is its earliest ``placed`` event, or its earliest ``paid`` one if it was never placed;
+what that event says is what the order says. Cancellations and refunds amend it and are no activity.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct, field
+
+from streams.domain.events import Input, Order
+from streams.domain.facts import to_amount
+
+PLACED: Final = 0
+PAID: Final = 1
+
+CANCELLED: Final = 0
+REFUNDED: Final = 1
+PARTLY_REFUNDED: Final = 2
+
+#: (rank, time, id): the smallest is the event that an order is attributed by.
+Mention = tuple[int, int, int]
+
+
+class Amendment(Struct, array_like=True, frozen=True, gc=False):
+    """A cancellation or refund; ``amount`` in ten-thousandths, of a partial refund."""
+
+    t: int
+    id: int
+    code: int
+    amount: int = 0
+
+
+class OrderRecord(Struct, array_like=True, gc=False):
+    """All that is known of one order. ``total`` and ``items`` are of the smallest mention."""
+
+    mentions: list[Mention] = field(default_factory=list)
+    amendments: list[Amendment] = field(default_factory=list)
+    total: int = 0
+    currency: str | None = None
+    items: list[str] = field(default_factory=list)
+
+    def mention(self, event: Input, order: Order) -> None:
+        """Take in a ``placed`` or ``paid`` event; which of them arrives first is of no consequence."""
+        seen: Mention = (PLACED if order.action == "placed" else PAID, event.t, event.id)
+        if not self.mentions or seen < min(self.mentions):
+            self.total = _total(order)
+            self.currency = order.currency
+            self.items = [line.item_id for line in order.lines]
+        self.mentions.append(seen)
+
+    def amend(self, event: Input, order: Order) -> None:
+        """Take in a ``cancelled`` or ``refunded`` event; a refund without an amount is a full one."""
+        if order.action == "cancelled":
+            amendment = Amendment(event.t, event.id, CANCELLED)
+        elif order.refund_amount is None:
+            amendment = Amendment(event.t, event.id, REFUNDED)
+        else:
+            amendment = Amendment(event.t, event.id, PARTLY_REFUNDED, to_amount(order.refund_amount))
+        self.amendments.append(amendment)
+
+    def moment(self) -> Mention | None:
+        """The mention it is attributed by; None while only amendments are known."""
+        return min(self.mentions) if self.mentions else None
+
+    def refunded(self, window: int) -> int | None:
+        """The amount taken back by amendments at most ``window`` ms from the moment; None if it is all of it."""
+        first = self.moment()
+        if first is None:
+            return 0
+        back = 0
+        for amendment in self.amendments:
+            if abs(amendment.t - first[1]) <= window:
+                if amendment.code != PARTLY_REFUNDED:
+                    return None
+                back += amendment.amount
+        return None if 0 < self.total <= back else back
+
+    def weight(self) -> int:
+        """How many events are known of it: part of the version of each verdict that it bears on."""
+        return len(self.mentions) + len(self.amendments)
+
+    def expires(self, policy_window: int, horizon: int) -> int:
+        """The watermark beyond which no accepted event can change it any more."""
+        times = [m[1] for m in self.mentions] or [a.t for a in self.amendments]
+        return max(times) + policy_window + horizon
+
+
+def _total(order: Order) -> int:
+    if order.total is not None:
+        return to_amount(order.total)
+    total = 0
+    for line in order.lines:
+        if line.price is not None:
+            total += to_amount(line.price) * line.quantity
+            if line.discount is not None:
+                total -= to_amount(line.discount)
+    return total

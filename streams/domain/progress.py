@@ -1,0 +1,77 @@
+"""How far one partition has come: the marker that closes each batch in the changelog.
+
+The marker is the last record of a batch's changelog write, in the same partition: where it is seen, every
+state of that batch is. What lies beyond it belongs to a batch that a crash has cut, and will come again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct, field
+
+from streams.domain.clock import UNKNOWN
+from streams.domain.visitor import CLASSES, decode, header
+
+#: The marker's key in the changelog. No customer has it: ids hold no control characters.
+MARKER_KEY: Final = b"\x00marker"
+#: A first byte that no state has.
+_TAG: Final = b"\x80"
+
+
+class Progress(Struct, array_like=True, gc=False):
+    """State of one partition as of batch number ``batch``, which is the last that is complete.
+
+    done: highest offset handled, per input topic; times: each topic's event time in ms; counts: per input
+    topic, how many records ever became applied, duplicate, late and refused. Offsets start at -1.
+    """
+
+    done: list[int]
+    times: list[int]
+    counts: list[list[int]]
+    batch: int = 0
+    watermark: int = UNKNOWN
+    received: list[int] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, topics: int) -> Progress:
+        """A partition that nothing has been read from."""
+        return cls(
+            [-1] * topics, [UNKNOWN] * topics, [[0] * CLASSES for _ in range(topics)], received=[0] * topics
+        )
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Progress).decode
+
+
+def encode_marker(progress: Progress) -> bytes:
+    """``progress`` as it is kept."""
+    return _TAG + _encode(progress)
+
+
+def decode_marker(stored: bytes) -> Progress:
+    """The progress in ``stored``; ValueError if it is no marker of this release."""
+    if stored[:1] != _TAG:
+        raise ValueError("the changelog's marker is not of a version that this release knows")
+    return _decode(memoryview(stored)[1:])
+
+
+def is_stale(old: bytes, new: bytes) -> bool:
+    """Whether ``new``, later in the changelog, comes from a worker that had lost the partition already.
+
+    Batch numbers of a partition only grow, and so do the offsets that a state has seen: a row for which
+    they go back was written by such a worker, and must not replace what its successor wrote.
+    """
+    if new[:1] == _TAG:
+        if old[:1] != _TAG:
+            return False
+        a, b = decode_marker(old), decode_marker(new)
+        return (b.batch, b.done) < (a.batch, a.done)
+    if old[:1] == _TAG:
+        return False
+    old_batch, new_batch = header(old)[1], header(new)[1]
+    if new_batch != old_batch:
+        return new_batch < old_batch
+    return any(b > a for b, a in zip(decode(old).applied, decode(new).applied, strict=True))

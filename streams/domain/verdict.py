@@ -1,0 +1,155 @@
+"""The verdict on a closed session: converted or lost, how deep the intent was, what stood to be won.
+
+A verdict is a function of the events that bear on it and of nothing else; its version counts them.
+"""
+
+from __future__ import annotations
+
+from streams.domain import cart
+from streams.domain.cart import Line
+from streams.domain.facts import LostStage, SessionFact, money, session_id
+from streams.domain.order import OrderRecord
+from streams.domain.policy import Policy
+from streams.domain.session import Session, Shop
+
+Orders = dict[str, OrderRecord]
+
+
+def closes_at(session: Session, policy: Policy) -> int:
+    """The last moment at which the session is still open: it is closed beyond it."""
+    return session.end + policy.gap
+
+
+def relevant(session: Session, orders: Orders, policy: Policy) -> Orders:
+    """The orders that bear on the verdict: mentioned in the session, or inside its recovery window."""
+    start, end = session.start, session.end
+    opens = end + policy.gap
+    shuts = opens + policy.recovery_window
+    return {
+        order_id: order
+        for order_id, order in orders.items()
+        if any(start <= t <= end or opens < t <= shuts for _, t, _ in order.mentions)
+    }
+
+
+def version(session: Session, bearing: Orders) -> int:
+    """The number of events that bear on the verdict; it only grows as they arrive."""
+    return session.events + sum(order.weight() for order in bearing.values())
+
+
+def attributed(session: Session, bearing: Orders) -> Orders:
+    """The orders whose moment lies in the session."""
+    found = {}
+    for order_id, order in bearing.items():
+        moment = order.moment()
+        if moment is not None and session.start <= moment[1] <= session.end:
+            found[order_id] = order
+    return found
+
+
+def judge(
+    customer_id: str, shop_id: str, shop: Shop, session: Session, policy: Policy
+) -> tuple[SessionFact | None, int]:
+    """The session's fact and its version; no fact if it holds nothing but payments of other sessions' orders."""
+    bearing = relevant(session, shop.orders, policy) if shop.orders else {}
+    count = version(session, bearing)
+    own = attributed(session, bearing) if bearing else {}
+    if not own and session.paid == session.events:
+        return None, count
+    standing = {
+        order_id: (order, back)
+        for order_id, order in own.items()
+        if (back := order.refunded(policy.amendment_window)) is not None
+    }
+    lines = _standing_lines(session, [order for order, _ in standing.values()]) if session.cart else []
+    currency = _currency(session, own)
+    lost = not standing
+    recovery = _recovery(session, bearing, policy) if lost and bearing else None
+    fact = SessionFact(
+        session_id=session_id(customer_id, shop_id, session.start),
+        shop_id=shop_id,
+        customer_id=customer_id,
+        started_at=session.start,
+        ended_at=session.end,
+        outcome="lost" if lost else "converted",
+        lost_stage=_stage(session, lines) if lost else None,
+        events=session.events,
+        visits=session.visits,
+        favorites=session.favorited,
+        carts=len(session.cart) if session.cart else 0,
+        cart_value=money(sum(x.price * x.quantity for x in lines if x.currency in (currency, None))),
+        currency=currency,
+        mixed_currency=_mixed(session, own, currency),
+        orders=len(standing),
+        revenue=money(sum(o.total - back for o, back in standing.values() if o.currency in (currency, None))),
+        recovered=recovery is not None,
+        recovered_at=recovery[0] if recovery else None,
+        recovered_by=recovery[1] if recovery else None,
+        landing_item=session.landing[2] if session.landing else None,
+        channel=session.channel[2] if session.channel else None,
+        campaign=session.campaign[2] if session.campaign else None,
+        is_bot=session.is_bot,
+        version=count,
+        is_deleted=False,
+    )
+    return fact, count
+
+
+def _stage(session: Session, lines: list[Line]) -> LostStage:
+    if lines:
+        return "carted"
+    if session.favorites and any(added for _, _, added in session.favorites.values()):
+        return "favorited"
+    if session.events == 1 == session.visits:
+        return "bounced"
+    return "browsed"
+
+
+def _standing_lines(session: Session, orders: list[OrderRecord]) -> list[Line]:
+    """Cart lines that no standing order of the session has bought since they were last touched."""
+    bought: dict[str, cart.Stamp] = {}
+    for order in orders:
+        moment = order.moment()
+        if moment is not None:
+            for item in order.items:
+                bought[item] = max(bought.get(item, cart.BEFORE_ALL), moment[1:])
+    return [
+        line
+        for line in cart.fold(session.cart or [])
+        if bought.get(line.item, cart.BEFORE_ALL) < line.touched or line.item not in bought
+    ]
+
+
+def _currency(session: Session, own: Orders) -> str | None:
+    """That of the earliest order that has one, else of the earliest priced cart event that has one."""
+    ordered = sorted((o.moment() or (), o.currency) for o in own.values() if o.currency is not None)
+    if ordered:
+        return ordered[0][1]
+    priced = sorted(
+        (op.t, op.id, op.currency) for op in session.cart or [] if op.price is not None and op.currency
+    )
+    return priced[0][2] if priced else None
+
+
+def _mixed(session: Session, own: Orders, currency: str | None) -> bool:
+    """Whether an order or a priced cart event of the session names another currency: that money is not added."""
+    named = [o.currency for o in own.values()]
+    named += [op.currency for op in session.cart or [] if op.price is not None]
+    return any(other not in (currency, None) for other in named)
+
+
+def _recovery(session: Session, bearing: Orders, policy: Policy) -> tuple[int, str] | None:
+    """(moment, order id) of the earliest standing order inside the recovery window."""
+    opens = closes_at(session, policy)
+    shuts = opens + policy.recovery_window
+    found = [
+        (moment[1], moment[2], order_id)
+        for order_id, order in bearing.items()
+        if (moment := order.moment()) is not None
+        and opens < moment[1] <= shuts
+        and order.refunded(policy.amendment_window) is not None
+    ]
+    if not found:
+        return None
+    at, _, order_id = min(found)
+    return at, order_id

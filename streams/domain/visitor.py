@@ -1,0 +1,317 @@
+"""One customer's state and the pure step that moves it: ``advance``.
+
+The state is kept as bytes: a header that says when to look again (so that deadlines are rebuilt without
+decoding), then the body. ``advance`` takes bytes and gives bytes; it keeps nothing.
+
+A crash may cut a batch between the write of some states and the write of the partition's marker. Then the
+batch is delivered again, perhaps cut differently; ``applied`` tells which events a state has seen, and ``odd``
+what became of those that were not simply applied, so that each is counted, and answered, exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct as Layout
+from typing import Final
+
+import msgspec
+from msgspec import Struct, field
+
+from streams.domain.events import Input, Order
+from streams.domain.facts import SessionFact, tombstone
+from streams.domain.order import OrderRecord
+from streams.domain.policy import Policy
+from streams.domain.session import Session, Shop, place
+from streams.domain.verdict import closes_at, judge, relevant
+
+#: What became of an event; the index of its count in a tally.
+APPLIED: Final = 0
+DUPLICATE: Final = 1
+LATE: Final = 2
+REFUSED: Final = 3
+CLASSES: Final = 4
+
+NEVER: Final = (1 << 63) - 1
+AT_ONCE: Final = 0
+
+_VERSION: Final = 1
+#: version, wake_at, batch, whether facts were owed when it was written
+_HEADER: Final = Layout(">Bqq?")
+_BODY: Final = _HEADER.size
+
+
+class Owed(Struct, array_like=True, frozen=True, gc=False):
+    """A fact to be sent: the session of ``shop`` that starts at ``start``, or, with a version, its tombstone."""
+
+    shop: str
+    start: int
+    version: int = 0
+
+
+class Visitor(Struct, array_like=True, gc=False):
+    """``applied``: highest offset seen of each input topic. ``odd``: (topic, offset, class) of the last batch's
+    events that were not applied. ``owed``: facts that the last batch had to send."""
+
+    applied: list[int]
+    shops: dict[str, Shop] = field(default_factory=dict)
+    odd: list[tuple[int, int, int]] = field(default_factory=list)
+    owed: list[Owed] = field(default_factory=list)
+
+
+class Context(Struct, frozen=True, gc=False):
+    """What a batch's customers have in common.
+
+    done: per input topic, the highest offset that a completed batch covers. batch: this batch's number in its
+    partition, growing. paid: facts owed by batches up to this number have been sent.
+    """
+
+    watermark: int
+    policy: Policy
+    batch: int
+    paid: int
+    done: Sequence[int]
+
+
+class Transition(Struct, gc=False):
+    """What one step gives. ``stored`` is None when nothing needs keeping, and the object that came in when
+    nothing changed. ``answers`` are (input, class) of late and refused events, to be recorded.
+    ``tally`` counts by class the inputs not yet counted in a completed batch."""
+
+    stored: bytes | None
+    facts: list[SessionFact]
+    answers: list[tuple[Input, int]]
+    tally: list[int]
+    wake_at: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoders = {1: msgspec.msgpack.Decoder(Visitor).decode}
+
+
+def decode(stored: bytes) -> Visitor:
+    """The state in ``stored``; ValueError if a newer release wrote it."""
+    decoder = _decoders.get(stored[0])
+    if decoder is None:
+        raise ValueError(f"customer state of version {stored[0]} is newer than this release, which knows 1")
+    return decoder(memoryview(stored)[_BODY:])
+
+
+def encode(visitor: Visitor, wake_at: int, batch: int) -> bytes:
+    """``visitor`` as it is kept."""
+    return _HEADER.pack(_VERSION, wake_at, batch, bool(visitor.owed)) + _encode(visitor)
+
+
+def header(stored: bytes) -> tuple[int, int, bool]:
+    """(wake_at, batch, owes) without decoding the body."""
+    _, wake_at, batch, owes = _HEADER.unpack_from(stored)
+    return wake_at, batch, owes
+
+
+def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], context: Context) -> Transition:
+    """Take ``inputs`` (in offset order, of this customer) and the watermark into the state.
+
+    Called without inputs when the state's deadline has passed.
+    """
+    watermark, policy = context.watermark, context.policy
+    tally = [0] * CLASSES
+    answers: list[tuple[Input, int]] = []
+    if stored is None:
+        visitor = Visitor([-1] * len(context.done))
+        fresh = True
+    else:
+        visitor = decode(stored)
+        fresh = header(stored)[1] <= context.paid
+        if fresh and (visitor.owed or visitor.odd):
+            visitor.owed, visitor.odd = [], []
+    unpaid = visitor.owed
+    visitor.owed = []
+    facts: list[SessionFact] = []
+    changed = not inputs
+    room = _room(visitor, stored, len(inputs), policy.max_events)
+    for event in inputs:
+        topic, offset = event.topic, event.offset
+        if offset <= visitor.applied[topic] or offset <= context.done[topic]:
+            kind = _class_of(visitor, topic, offset)
+            if offset > context.done[topic]:
+                tally[kind] += 1
+            if kind >= LATE:
+                answers.append((event, kind))
+            continue
+        changed = True
+        visitor.applied[topic] = offset
+        kind = _take(customer_id, visitor, event, watermark, policy, room, facts)
+        tally[kind] += 1
+        if kind == APPLIED:
+            room -= 1
+        else:
+            visitor.odd.append((topic, offset, kind))
+            if kind >= LATE:
+                answers.append((event, kind))
+    if changed:
+        for shop_id in list(visitor.shops):
+            _settle(customer_id, visitor, shop_id, watermark, policy, facts)
+    if unpaid:
+        facts += _again(customer_id, visitor, unpaid, policy)
+        visitor.owed = unpaid + visitor.owed
+    if not changed:
+        return Transition(stored, facts, answers, tally, header(stored)[0] if stored else NEVER)
+    if not visitor.shops and not visitor.owed and not visitor.odd:
+        return Transition(None, facts, answers, tally, NEVER)
+    wake_at = _wake_at(visitor, watermark, policy)
+    return Transition(encode(visitor, wake_at, context.batch), facts, answers, tally, wake_at)
+
+
+def _room(visitor: Visitor, stored: bytes | None, inputs: int, limit: int) -> int:
+    """How many more events may be retained. A retained digest takes nine bytes, so a short state has room."""
+    if stored is None or len(stored) // 9 + inputs < limit:
+        return limit
+    return limit - sum(shop.retained() for shop in visitor.shops.values())
+
+
+def _class_of(visitor: Visitor, topic: int, offset: int) -> int:
+    for seen_topic, seen_offset, kind in visitor.odd:
+        if seen_offset == offset and seen_topic == topic:
+            return kind
+    return APPLIED
+
+
+def _take(
+    customer_id: str,
+    visitor: Visitor,
+    event: Input,
+    watermark: int,
+    policy: Policy,
+    room: int,
+    facts: list[SessionFact],
+) -> int:
+    if event.t < watermark - policy.horizon:
+        return LATE
+    body = event.body
+    shop = visitor.shops.get(body.shop_id)
+    if shop is None:
+        shop = Shop()
+    elif shop.knows(event.id):
+        return DUPLICATE
+    if room <= 0:
+        return REFUSED
+    visitor.shops[body.shop_id] = shop
+    activity = True
+    if isinstance(body, Order):
+        if shop.orders is None:
+            shop.orders = {}
+        record = shop.orders.get(body.order_id)
+        if record is None:
+            record = shop.orders[body.order_id] = OrderRecord()
+        if body.action in ("placed", "paid"):
+            record.mention(event, body)
+        else:
+            record.amend(event, body)
+            activity = False
+    if activity:
+        for start, version in place(shop, event, policy.gap):
+            visitor.owed.append(Owed(body.shop_id, start, version))
+            facts.append(tombstone(customer_id, body.shop_id, start, version))
+    return APPLIED
+
+
+def _settle(
+    customer_id: str, visitor: Visitor, shop_id: str, watermark: int, policy: Policy, facts: list[SessionFact]
+) -> None:
+    """Owe the verdicts that are new or have changed, and forget what nothing can change any more."""
+    shop = visitor.shops[shop_id]
+    orders = shop.orders
+    kept: list[Session] = []
+    for session in shop.sessions:
+        closed = closes_at(session, policy)
+        if watermark <= closed:
+            kept.append(session)
+            continue
+        # Without orders the version is the session's own count of events.
+        if orders or session.published != session.events:
+            _publish(customer_id, visitor, shop_id, session, policy, facts)
+        settled = closed + policy.recovery_window + policy.horizon
+        if watermark > settled:
+            if not orders or watermark > _expires(session, orders, policy):
+                continue
+            session.ids = set()
+        kept.append(session)
+    if len(kept) != len(shop.sessions):
+        shop.sessions = kept
+    if orders:
+        for order_id in [o for o, record in orders.items() if watermark > _order_expires(record, policy)]:
+            if not any(order_id in relevant(s, orders, policy) for s in kept):
+                del orders[order_id]
+        if not orders:
+            shop.orders = None
+    if not kept and not shop.orders:
+        del visitor.shops[shop_id]
+
+
+def _publish(
+    customer_id: str,
+    visitor: Visitor,
+    shop_id: str,
+    session: Session,
+    policy: Policy,
+    facts: list[SessionFact],
+) -> None:
+    fact, version = judge(customer_id, shop_id, visitor.shops[shop_id], session, policy)
+    if version == session.published:
+        return
+    if fact is not None:
+        facts.append(fact)
+        visitor.owed.append(Owed(shop_id, session.start))
+        session.published = version
+    elif session.published:
+        # What was published has turned out to hold only payments of another session's orders.
+        facts.append(tombstone(customer_id, shop_id, session.start, version))
+        visitor.owed.append(Owed(shop_id, session.start, version))
+        session.published = version
+
+
+def _order_expires(record: OrderRecord, policy: Policy) -> int:
+    window = max(policy.amendment_window, policy.gap + policy.recovery_window)
+    return record.expires(window, policy.horizon)
+
+
+def _expires(session: Session, orders: dict[str, OrderRecord], policy: Policy) -> int:
+    """The watermark beyond which nothing can change the session's verdict."""
+    bearing = relevant(session, orders, policy)
+    settled = closes_at(session, policy) + policy.recovery_window + policy.horizon
+    return max([settled, *(_order_expires(record, policy) for record in bearing.values())])
+
+
+def _again(customer_id: str, visitor: Visitor, unpaid: list[Owed], policy: Policy) -> list[SessionFact]:
+    """The facts that a batch before a crash owed and may not have sent, as they stand now."""
+    facts = []
+    for owed in unpaid:
+        if owed.version:
+            facts.append(tombstone(customer_id, owed.shop, owed.start, owed.version))
+        elif shop := visitor.shops.get(owed.shop):
+            for session in shop.sessions:
+                if session.start == owed.start:
+                    fact, _ = judge(customer_id, owed.shop, shop, session, policy)
+                    if fact is not None:
+                        facts.append(fact)
+    return facts
+
+
+def _wake_at(visitor: Visitor, watermark: int, policy: Policy) -> int:
+    """The next watermark at which time alone changes something."""
+    wake_at = NEVER if visitor.shops else AT_ONCE
+    for shop in visitor.shops.values():
+        orders = shop.orders
+        for session in shop.sessions:
+            closed = closes_at(session, policy)
+            if watermark <= closed:
+                due = closed
+            elif session.ids or not orders:
+                due = closed + policy.recovery_window + policy.horizon
+            else:
+                due = _expires(session, orders, policy)
+            wake_at = min(wake_at, due + 1)
+        for record in orders.values() if orders else ():
+            due = _order_expires(record, policy)
+            if due >= watermark:
+                wake_at = min(wake_at, due + 1)
+    return wake_at
