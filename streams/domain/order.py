@@ -66,7 +66,7 @@ class OrderRecord(Struct, array_like=True, gc=False):
         return min(self.mentions) if self.mentions else None
 
     def refunded(self, window: int) -> int | None:
-        """The amount taken back by amendments at most ``window`` ms from the moment; None if it is all of it."""
+        """What amendments at most ``window`` ms from the moment have taken back; None if it is all of it."""
         first = self.moment()
         if first is None:
             return 0

@@ -12,6 +12,7 @@ events need no path of their own:
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from msgspec import Struct, field
 
 from streams.domain.cart import CODES, CartOp

@@ -50,7 +50,7 @@ def attributed(session: Session, bearing: Orders) -> Orders:
 def judge(
     customer_id: str, shop_id: str, shop: Shop, session: Session, policy: Policy
 ) -> tuple[SessionFact | None, int]:
-    """The session's fact and its version; no fact if it holds nothing but payments of other sessions' orders."""
+    """The session's fact and its version; no fact if it holds only payments of other sessions' orders."""
     bearing = relevant(session, shop.orders, policy) if shop.orders else {}
     count = version(session, bearing)
     own = attributed(session, bearing) if bearing else {}
@@ -132,7 +132,7 @@ def _currency(session: Session, own: Orders) -> str | None:
 
 
 def _mixed(session: Session, own: Orders, currency: str | None) -> bool:
-    """Whether an order or a priced cart event of the session names another currency: that money is not added."""
+    """Whether an order or a priced cart event names another currency: that money is not added."""
     named = [o.currency for o in own.values()]
     named += [op.currency for op in session.cart or [] if op.price is not None]
     return any(other not in (currency, None) for other in named)

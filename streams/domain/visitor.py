@@ -4,8 +4,8 @@ The state is kept as bytes: a header that says when to look again (so that deadl
 decoding), then the body. ``advance`` takes bytes and gives bytes; it keeps nothing.
 
 A crash may cut a batch between the write of some states and the write of the partition's marker. Then the
-batch is delivered again, perhaps cut differently; ``applied`` tells which events a state has seen, and ``odd``
-what became of those that were not simply applied, so that each is counted, and answered, exactly once.
+batch is delivered again, perhaps cut differently; ``applied`` tells which events a state has seen, and
+``odd`` what became of those that were not simply applied, so that each is counted, and answered, once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BODY: Final = _HEADER.size
 
 
 class Owed(Struct, array_like=True, frozen=True, gc=False):
-    """A fact to be sent: the session of ``shop`` that starts at ``start``, or, with a version, its tombstone."""
+    """A fact to send: the session of ``shop`` that starts at ``start`` or, with a version, its tombstone."""
 
     shop: str
     start: int
@@ -49,8 +49,8 @@ class Owed(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Visitor(Struct, array_like=True, gc=False):
-    """``applied``: highest offset seen of each input topic. ``odd``: (topic, offset, class) of the last batch's
-    events that were not applied. ``owed``: facts that the last batch had to send."""
+    """``applied``: highest offset seen of each input topic. ``odd``: (topic, offset, class) of the last
+    batch's events that were not applied. ``owed``: facts that the last batch had to send."""
 
     applied: list[int]
     shops: dict[str, Shop] = field(default_factory=dict)
