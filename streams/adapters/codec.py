@@ -1,0 +1,277 @@
+"""Records to events, fast, and back: what is read from the input topics, ticks and dead letters.
+
+``decode_batch`` reads canonical records with msgspec, in chunks that stay in the processor's cache, and
+takes a chunk only if every record of it is beyond doubt. A chunk with a doubtful record is read again one
+by one, and a doubtful record is decided by the contract (``contract.read``). So the fast reading never
+has to say why, and accepts nothing that the contract refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from typing import Final, cast
+
+import msgspec
+import xxhash
+from aiokafka import ConsumerRecord
+
+from schemas import topics
+from schemas.events import EARLIEST_MS, LATEST_MS, MAX_BODY_BYTES
+from schemas.facts import DeadLetter, RejectReason
+from streams.adapters.contract import RefusedError, read
+from streams.domain.events import ArrivalTime, Body, Cart, EventTime, Favorite, Input, Order, Visit
+
+_CHUNK: Final = 128
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_MS: Final = 86_400_000
+_MODELS: Final = {"visits": Visit, "favorites": Favorite, "carts": Cart, "orders": Order}
+_DECODERS: Final = tuple(msgspec.json.Decoder(_MODELS[topic.name]).decode for topic in topics.INPUTS)
+#: Put before an event id: equal ids in two topics have different digests.
+_TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.INPUTS)))
+
+#: Quantizing raises for more than four decimals and more than fifteen digits: whether sixteen were meant
+#: depends on how they were written, which only the contract sees.
+_QUANTUM: Final = Decimal("0.0001")
+_quantize: Final = Context(prec=15, traps=[Inexact, InvalidOperation]).quantize
+
+
+class _DoubtError(Exception):
+    """Something the fast reading does not take; the slow one decides."""
+
+
+#: What the decoder and the checks raise: bad JSON and types, bad UTF-8, a null, an odd number, deep nesting.
+_DOUBTS: Final = (_DoubtError, ValueError, TypeError, ArithmeticError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One refused record: where it stood, when it arrived (ms), why, and its bytes as they came."""
+
+    offset: int
+    partition: int
+    arrived: int
+    reason: RejectReason
+    detail: str
+    key: bytes | None
+    value: bytes | None
+
+
+def decode_batch(
+    topic: int, records: Sequence[ConsumerRecord], ahead_tolerance: int
+) -> tuple[list[Input], list[Rejected]]:
+    """The events of one topic's records and the records refused, each in the order given.
+
+    ``topic`` indexes ``schemas.topics.INPUTS``; ``ahead_tolerance`` is in ms. Never raises for what a
+    record holds. ``Input.id`` is the XXH3 64 of the topic's index as one byte and the event id in UTF-8
+    (ClickHouse: ``xxh3(concat(char(topic), event_id))``); ``Input.t`` is the event time to go by, the
+    body's ``occurred_at`` is in whatever form it came.
+    """
+    inputs: list[Input] = []
+    rejected: list[Rejected] = []
+    for start in range(0, len(records), _CHUNK):
+        chunk = records[start : start + _CHUNK]
+        try:
+            inputs += _read_chunk(topic, chunk, ahead_tolerance)
+        except _DOUBTS:
+            for record in chunk:
+                try:
+                    inputs += _read_chunk(topic, (record,), ahead_tolerance)
+                except _DOUBTS:
+                    try:
+                        inputs.append(_read_slowly(topic, record, ahead_tolerance))
+                    except RefusedError as refused:
+                        rejected.append(_rejected(record, refused))
+    return inputs, rejected
+
+
+def _read_chunk(topic: int, records: Sequence[ConsumerRecord], ahead_tolerance: int) -> list[Input]:
+    """The events of records that are all beyond doubt; raises one of ``_DOUBTS`` otherwise."""
+    values = [record.value for record in records]
+    joined = b"".join(values)
+    if len(joined) > MAX_BODY_BYTES and max(map(len, values)) > MAX_BODY_BYTES:
+        raise _DoubtError
+    bodies: list[Body] = list(map(_DECODERS[topic], values))
+    customers = [body.customer_id.encode() for body in bodies]
+    if customers != [record.key for record in records]:
+        raise _DoubtError
+    moments = [body.occurred_at for body in bodies]
+    times = _milliseconds(moments)
+    latest = max(times)
+    if min(times) < EARLIEST_MS or latest >= LATEST_MS:
+        raise _DoubtError
+    arrivals = [record.timestamp for record in records]
+    if latest > min(arrivals) + ahead_tolerance:
+        for t, arrived in zip(times, arrivals, strict=True):
+            if t > arrived + ahead_tolerance:
+                raise _DoubtError
+    # A control character is an escape, a DEL or beyond ASCII: most chunks have none of these anywhere.
+    if not joined.isascii() or b"\\" in joined or b"\x7f" in joined:
+        for body in bodies:
+            _check_ids(body)
+    check = _CHECKS[topic]
+    if check is not None:
+        for body in bodies:
+            check(body)
+    mark = _TOPIC_MARKS[topic]
+    digest = xxhash.xxh3_64_intdigest
+    return [
+        Input(topic, record.offset, digest((mark + body.event_id).encode()), t, arrived, body, value)
+        for record, body, t, arrived, value in zip(records, bodies, times, arrivals, values, strict=True)
+    ]
+
+
+def _milliseconds(moments: Sequence[datetime | int]) -> list[EventTime]:
+    """Epoch ms, floored. Sums of a difference's parts: exact, and half the price of a float's way there."""
+    epoch = _EPOCH
+    try:
+        differences = [moment - epoch for moment in cast("Sequence[datetime]", moments)]
+    except TypeError:
+        return [
+            EventTime(moment) if isinstance(moment, int) else _milliseconds((moment,))[0]
+            for moment in moments
+        ]
+    return [
+        EventTime(since.days * _DAY_MS + since.seconds * 1_000 + since.microseconds // 1_000)
+        for since in differences
+    ]
+
+
+def _check_ids(body: Body) -> None:
+    """Doubts an id with anything unprintable in it, of which control characters are a part."""
+    ids = body.event_id + body.customer_id + body.shop_id
+    if isinstance(body, Order):
+        ids += body.order_id + "".join([line.item_id for line in body.lines])
+    else:
+        ids += body.item_id or ""
+        if isinstance(body, Cart):
+            ids += body.cart_id or ""
+    if not ids.isprintable():
+        raise _DoubtError
+
+
+def _check_favorite(body: Favorite) -> None:
+    if body.item_id is None and body.target == "item":
+        raise _DoubtError
+
+
+def _check_cart(body: Cart) -> None:
+    if body.item_id is None and body.action != "clear":
+        raise _DoubtError
+    if body.price is not None:
+        body.price = _money(body.price)
+
+
+def _check_order(body: Order) -> None:
+    if body.total is not None:
+        body.total = _money(body.total)
+    if body.refund_amount is not None:
+        body.refund_amount = _money(body.refund_amount)
+    for line in body.lines:
+        if line.price is not None:
+            line.price = _money(line.price)
+        if line.discount is not None:
+            line.discount = _money(line.discount)
+
+
+def _money(amount: Decimal) -> Decimal:
+    """The amount with exactly four decimals; a negative one, NaN or an infinity is doubted."""
+    exact = _quantize(amount, _QUANTUM)
+    if not exact >= 0:
+        raise _DoubtError
+    return exact
+
+
+_CHECKS: Final = cast(
+    "tuple[Callable[[Body], None] | None, ...]", (None, _check_favorite, _check_cart, _check_order)
+)
+
+
+def _read_slowly(topic: int, record: ConsumerRecord, ahead_tolerance: int) -> Input:
+    """One record as the contract reads it; RefusedError if it is refused."""
+    key, value, arrived = record.key, record.value, record.timestamp
+    if key is None:
+        raise RefusedError(RejectReason.NULL_KEY, "the record has no key; send customer_id as its key")
+    if value is None:
+        raise RefusedError(RejectReason.NULL_VALUE, "the record has no value")
+    body = read(topic, value)
+    if body.customer_id.encode() != key:
+        found = key[:64].decode(errors="replace")
+        raise RefusedError(RejectReason.KEY_MISMATCH, f"key {found!r}, customer_id {body.customer_id!r}")
+    t = _milliseconds((body.occurred_at,))[0]
+    if t > arrived + ahead_tolerance:
+        raise RefusedError(RejectReason.TIMESTAMP_AHEAD, f"occurred_at is {t - arrived} ms after its arrival")
+    digest = xxhash.xxh3_64_intdigest((_TOPIC_MARKS[topic] + body.event_id).encode())
+    return Input(topic, record.offset, digest, t, ArrivalTime(arrived), body, value)
+
+
+def _rejected(record: ConsumerRecord, refused: RefusedError) -> Rejected:
+    return Rejected(
+        record.offset,
+        record.partition,
+        record.timestamp,
+        refused.reason,
+        refused.detail,
+        record.key,
+        record.value,
+    )
+
+
+class _Tick(msgspec.Struct):
+    at: int
+
+
+_decode_tick: Final = msgspec.json.Decoder(_Tick).decode
+
+
+def decode_tick(value: bytes | None) -> EventTime:
+    """The time, in ms, that a record of the ticks topic says it is; ValueError if it says none."""
+    try:
+        at = _decode_tick(value or b"").at
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f"not a tick: {exc}") from None
+    if not EARLIEST_MS <= at < LATEST_MS:
+        raise ValueError(f"not a tick: {at} is not from 1990-01-01 and before 2100-01-01")
+    return EventTime(at)
+
+
+def encode_tick(at: int) -> bytes:
+    """The value of a record that says it is ``at``, in ms."""
+    return b'{"at":%d}' % at
+
+
+def dead_letter_headers(rejected: Rejected, topic_name: str) -> list[tuple[str, bytes]]:
+    """The headers of a dead letter; its key and value are the refused record's own.
+
+    ``topic_name`` is the input topic's name without the deployment's prefix.
+    """
+    return [
+        ("ebbtide-reason", rejected.reason.value.encode()),
+        ("ebbtide-detail", rejected.detail.encode(errors="replace")),
+        ("ebbtide-topic", topic_name.encode()),
+        ("ebbtide-partition", b"%d" % rejected.partition),
+        ("ebbtide-offset", b"%d" % rejected.offset),
+        ("ebbtide-arrived-at", b"%d" % rejected.arrived),
+    ]
+
+
+def dead_letter_from_record(record: ConsumerRecord) -> DeadLetter:
+    """The dead letter a record of the dead-letters topic is; ValueError if its headers do not say so."""
+    headers = {name: value for name, value in record.headers if value is not None}
+    try:
+        return DeadLetter(
+            reason=RejectReason(headers["ebbtide-reason"].decode()),
+            detail=headers["ebbtide-detail"].decode(),
+            topic=headers["ebbtide-topic"].decode(),
+            partition=int(headers["ebbtide-partition"]),
+            offset=int(headers["ebbtide-offset"]),
+            arrived_at=int(headers["ebbtide-arrived-at"]),
+            key=record.key,
+            value=record.value,
+        )
+    except KeyError as exc:
+        raise ValueError(f"not a dead letter: it has no header {exc.args[0]}") from None
+    except ValueError as exc:
+        raise ValueError(f"not a dead letter: {str(exc).splitlines()[0]}") from None
