@@ -20,13 +20,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from schemas.events import EARLIEST_MS, LATEST_MS
 from schemas.topics import INPUTS, TICKS
 from streams.settings import Settings
 from streams.sources.record import SourceRecord
 
-#: Event times a tick may name, in ms: from 1990-01-01 up to 2100-01-01. Others are refused on arrival.
-EARLIEST_MS: Final = 631_152_000_000
-LATEST_MS: Final = 4_102_444_800_000
 #: The drain tick is this much beyond the moment at which the last session can close.
 DRAIN_MARGIN_MS: Final = 1_000
 
