@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from streams.sources import online_retail, rees46, userbehavior
+from streams.sources import jsonl, online_retail, rees46, userbehavior
 from streams.sources.files import SourceFile
 from streams.sources.record import SourceError, SourceRecord
 
@@ -17,6 +17,7 @@ FORMATS: Final[dict[str, Reader]] = {
     "userbehavior": userbehavior.read,
     "rees46": rees46.read,
     "online-retail": online_retail.read,
+    "jsonl": jsonl.read,
 }
 
 
