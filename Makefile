@@ -63,7 +63,7 @@ contracts: $(READY) ## Imports go one way.
 	$(BIN)/lint-imports
 
 schemas: $(READY) ## The JSON Schemas on disk are those of the models.
-	$(BIN)/python -m schemas --check
+	$(BIN)/python -m schemas.generate --check
 
 unit: $(READY) ## The tests alone, without the chaos ones.
 	$(BIN)/python -m pytest -m "not chaos" $(ARGS)
