@@ -1,0 +1,188 @@
+"""A Faust app set up for exactness, and running it as a process that stops at the first failure."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import faust
+import faust.streams
+import faust.transport.conductor
+from faust.exceptions import ConsumerNotStarted
+from mode.supervisors import CrashingSupervisor
+from yarl import URL
+
+from streams.adapters.kafka.recovery import Tables
+from streams.adapters.kafka.security import faust_credentials
+from streams.adapters.kafka.transport import SCHEME, Consumer, Producer
+from streams.adapters.kafka.watchdog import LoopGuard, Watchdog, end_process
+from streams.settings import Settings
+
+#: Record batches stay below the broker's default limit of 1 MiB for a batch.
+BATCH_BYTES = 1_000_000
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+FETCH_BYTES = 4 * 1024 * 1024
+_A_DAY_S = 86_400.0
+_FAIL_STOP_S = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class BundleSchema(faust.Schema):
+    """Passes a bundle through as it is: a list of ``aiokafka.ConsumerRecord``, not empty, in offset order."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            del propagate  # nothing here can fail
+            return create_event(None, message.value, None, message)
+
+        return decode
+
+
+class WorkerApp(faust.App):
+    """The app of one role; made by ``make_faust_app``."""
+
+    consumer: Consumer
+    producer: Producer
+    guard: LoopGuard
+    watchdog: Watchdog
+    recovery_deadline_s: float
+    settings: Settings
+    _drain_s: float
+    _must_drain: bool
+
+    def bundles(self, *topics: str) -> Any:
+        """The channel of an agent that takes bundles of these topics (names on the broker), one at a time."""
+        return self.topic(*topics, schema=BundleSchema(), key_type=bytes, value_type=bytes)
+
+    def _new_consumer(self) -> Consumer:
+        consumer: Consumer = super()._new_consumer()
+        consumer.max_records = self.settings.batch_records
+        consumer.drain_s = self._drain_s
+        consumer.must_drain = self._must_drain
+        return consumer
+
+    async def crash(self, reason: BaseException) -> None:
+        """End the worker: agents stop, the group is left; after ten seconds the process ends anyhow."""
+        if not self.crashed:
+            print(f"ebbtide: {reason or type(reason).__name__}", file=sys.stderr, flush=True)  # noqa: T201
+            _end_after(_FAIL_STOP_S, f"the worker did not stop within {_FAIL_STOP_S:g} s of its failure")
+        await super().crash(reason)
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        await self.add_runtime_dependency(self.watchdog)
+
+    async def _stop_consumer(self) -> None:
+        try:
+            if self._consumer is not None and not self.crashed and self._consumer.assignment():
+                await self._consumer.quiesce()
+        except ConsumerNotStarted:
+            pass
+        await super()._stop_consumer()
+
+
+def make_faust_app(
+    settings: Settings,
+    role: str,
+    *,
+    compression: str | None = None,
+    must_drain: bool = True,
+    data_dir: Path | None = None,
+) -> WorkerApp:
+    """The Faust app of a role, not started.
+
+    ``must_drain``: a bundle still in work when its partition is revoked ends the process, because its state
+    would be written under another owner; False for a role whose writes may be repeated by anyone.
+    Raises RuntimeError without Faust's compiled parts: pure Python acknowledges what it skips.
+    """
+    _require_cython()
+    if data_dir is None:
+        data_dir = Path(tempfile.mkdtemp(prefix="ebbtide-"))
+        atexit.register(shutil.rmtree, data_dir, ignore_errors=True)
+    session_s = settings.session_timeout_s
+    app = WorkerApp(
+        settings.group(role),
+        broker=[URL(f"{SCHEME}://{address.strip()}") for address in settings.kafka.split(",")],
+        broker_credentials=faust_credentials(settings),
+        broker_client_id=f"ebbtide-{role}",
+        broker_commit_interval=1.0,
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=min(3.0, session_s / 6),
+        broker_request_timeout=max(session_s, 40.0),
+        broker_rebalance_timeout=max(60.0, session_s * 2),
+        # Nothing fetched for this long while the store is away must not cost the membership.
+        broker_max_poll_interval=_A_DAY_S,
+        broker_check_crcs=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=FETCH_BYTES,
+        processing_guarantee="at_least_once",
+        producer_acks="all",
+        producer_linger=0.0,
+        producer_max_batch_size=BATCH_BYTES,
+        producer_max_request_size=MAX_REQUEST_BYTES,
+        producer_compression_type=compression,
+        # Retries end before the group could have given the partitions to somebody else.
+        producer_request_timeout=max(5.0, session_s * 2 / 3),
+        producer_threaded=False,
+        agent_supervisor=CrashingSupervisor,
+        stream_wait_empty=False,
+        # Back-pressure is ours: no more than a few bundles are ever queued.
+        stream_buffer_maxsize=1_000_000,
+        stream_recovery_delay=0.0,
+        store="memory://",
+        TableManager=Tables,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        reply_create_topic=False,
+        web_enabled=False,
+        autodiscover=False,
+        datadir=str(data_dir),
+        worker_redirect_stdouts=False,
+    )
+    app.settings = settings
+    app.guard = LoopGuard(session_s / 2)
+    app.recovery_deadline_s = settings.recovery_deadline_s
+    app.watchdog = Watchdog(
+        app, settings.watchdog_s, settings.recovery_deadline_s + settings.watchdog_s + 2 * session_s
+    )
+    app._drain_s = max(5.0, session_s * 0.8)
+    app._must_drain = must_drain
+    return app
+
+
+def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
+    """Run until a signal (exit code 0) or a failure (1); gives the exit code, never raises."""
+    worker = app.Worker(loglevel=loglevel, redirect_stdouts=False, quiet=True)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as exc:
+        return int(exc.code or 0)
+    except BaseException as exc:
+        logger.critical("The worker failed: %r", exc)
+        return 1
+    return 0
+
+
+def _require_cython() -> None:
+    if faust.streams._CStreamIterator is None or faust.transport.conductor.ConductorHandler is None:
+        hint = "unset NO_CYTHON" if os.environ.get("NO_CYTHON") else "install a faust-streaming wheel"
+        raise RuntimeError(
+            f"Faust's compiled parts are missing and the worker is not safe without them: {hint}"
+        )
+
+
+def _end_after(delay_s: float, reason: str) -> None:
+    timer = threading.Timer(delay_s, end_process, args=(reason,))
+    timer.daemon = True
+    timer.start()
