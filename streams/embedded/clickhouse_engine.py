@@ -22,7 +22,6 @@ DATABASE = "ebbtide"
 _CODE = re.compile(r"Code: (\d+)\. (DB::.*)", re.DOTALL)
 _PARSE_SCOPE = re.compile(r": In scope SELECT formatQuerySingleLine\(.*(?=\. \([A-Z_]+\))", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_UUID = re.compile(r"UUID '([0-9a-f-]{36})'")
 _CACHED_STATEMENT = 8_192  # characters
 
 
@@ -63,10 +62,17 @@ class Engine:
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self._path = str(path)
+        kept_uuid = _uuid_of_default_database(path)
         # The engine ends when its last handle closes, so this one stays open.
-        self._anchor = sqlitelike.connect(self._path)
+        try:
+            self._anchor = sqlitelike.connect(self._path)
+        except RuntimeError as exc:
+            # The engine prints the cause, and raises without it.
+            raise RuntimeError(
+                f"the database in {path} cannot be opened; most likely another process has it open"
+            ) from exc
         self._parser_lock = threading.Lock()
-        self._replace_default_database(path)
+        self._replace_default_database(kept_uuid)
         self._ask(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         self.version = self._ask("SELECT version()")
         self.timezone = self._ask("SELECT timezone()")
@@ -132,18 +138,20 @@ class Engine:
         result: bytes = self._anchor.query(sql, "TSVRaw").bytes()
         return result.decode().strip()
 
-    def _replace_default_database(self, path: Path) -> None:
+    def _replace_default_database(self, kept_uuid: str | None) -> None:
         """chDB's ``default`` shows every file of the machine as a table; a plain one takes its place."""
-        if self._ask("SELECT engine FROM system.databases WHERE name = 'default'") == "Atomic":
-            return
-        kept = path / "metadata" / "default.sql"
-        uuid = _UUID.search(kept.read_text()) if kept.exists() else None
-        if uuid is None:
+        if kept_uuid is None:
             self._ask("DROP DATABASE default")
             self._ask("CREATE DATABASE default ENGINE = Atomic")
         else:
             self._ask("DETACH DATABASE default")
-            self._ask(f"ATTACH DATABASE default UUID '{uuid[1]}' ENGINE = Atomic")
+            self._ask(f"ATTACH DATABASE default UUID '{kept_uuid}' ENGINE = Atomic")
+
+
+def _uuid_of_default_database(path: Path) -> str | None:
+    """The id of a ``default`` database that holds tables from an earlier run."""
+    link = path / "metadata" / "default"  # there once the database has had a table
+    return link.readlink().name if link.is_symlink() else None
 
 
 Result = Any  #: chDB's result object: bytes(), rows_read(), bytes_read(), storage_rows_read()
