@@ -1,0 +1,267 @@
+"""ClickHouse: where it is, whether it can be reached, its schema, and inserts of ready Arrow tables.
+
+Every failure becomes one sentence: ``StoreUnavailable`` when trying again can help, ``StoreError`` when not.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
+from clickhouse_migrations.exceptions import MigrationException
+from clickhouse_migrations.migration import MigrationStorage
+from urllib3.exceptions import HTTPError
+
+#: Errors of the server that pass by themselves.
+_PASSING: Final = frozenset(
+    {95, 96, 198, 209, 210, 279, 410}  # its sockets, its name lookups
+    | {159, 201, 202, 203, 236, 290, 364, 373, 394, 439, 473, 735, 745, 749, 762, 776}  # too busy, timed out
+    | {241, 243, 252, 777, 778}  # no memory or disk for now, too many parts
+    | {
+        225,
+        242,
+        244,
+        254,
+        285,
+        286,
+        289,
+        319,
+        369,
+        416,
+        571,
+        574,
+        722,
+        733,
+        999,
+    }  # replicas, keeper, start-up
+    | {425, 499}  # the operating system, object storage
+)
+_UNKNOWN_TABLE: Final = 60
+_UNKNOWN_DATABASE: Final = 81
+_REFUSED_LOGIN: Final = frozenset({192, 193, 194, 497, 516})
+
+#: We batch ourselves; and one batch of replayed or hostile data may span any number of months.
+_SETTINGS: Final = {"async_insert": 0, "max_partitions_per_insert_block": 0}
+
+_OPTIONS: Final = frozenset({"verify", "ca_cert"})
+_STATUS = re.compile(r"response code (\d{3})")
+
+
+class StoreError(Exception):
+    """ClickHouse refused, and would again; the text is one sentence for the operator."""
+
+
+class StoreUnavailable(StoreError):
+    """ClickHouse cannot be reached or is overloaded for now; trying again may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A parsed ClickHouse URL."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    database: str
+    secure: bool
+    verify: bool = True
+    ca_cert: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """The parts of ``http[s]://user:password@host:port/database[?verify=0&ca_cert=PATH]``.
+
+        Raises StoreError for anything else. User defaults to ``default``, the port to 8123 (8443 for https).
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise StoreError(
+                f"{_masked(url)!r} is not a ClickHouse URL like http://user:password@host:8123/database"
+            )
+        try:
+            port = parts.port
+        except ValueError:
+            raise StoreError(f"{_masked(url)!r} has a port that is not a number up to 65535") from None
+        database = unquote(parts.path.strip("/"))
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", database):
+            raise StoreError(f"{_masked(url)!r} must name a database after the host, like …:8123/ebbtide")
+        options = dict(parse_qsl(parts.query))
+        if unknown := sorted(options.keys() - _OPTIONS):
+            raise StoreError(f"{_masked(url)!r} has options we do not know: {', '.join(unknown)}")
+        secure = parts.scheme == "https"
+        return cls(
+            host=parts.hostname,
+            port=port or (8443 if secure else 8123),
+            user=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            database=database,
+            secure=secure,
+            verify=options.get("verify", "1").lower() not in {"0", "false", "no"},
+            ca_cert=options.get("ca_cert"),
+        )
+
+    def __str__(self) -> str:
+        return f"ClickHouse at {self.host}:{self.port}"
+
+
+def _masked(url: str) -> str:
+    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", url)
+
+
+@contextmanager
+def explained(endpoint: Endpoint, doing: str) -> Iterator[None]:
+    """Turn any failure of the driver while ``doing`` something into a StoreError or StoreUnavailable."""
+    try:
+        yield
+    except ClickHouseError as exc:
+        raise _explain(endpoint, doing, exc) from exc
+    except (OSError, HTTPError) as exc:
+        raise StoreUnavailable(f"{endpoint} cannot be reached: {_one_line(exc)}") from exc
+
+
+def _explain(endpoint: Endpoint, doing: str, exc: ClickHouseError) -> StoreError:
+    code = getattr(exc, "code", None)
+    text = _one_line(exc)
+    status = int(match[1]) if (match := _STATUS.search(text)) else None
+    if code is None and (status is None or status >= 500 or status in {408, 429}):
+        if isinstance(exc, OperationalError) or status is not None:
+            return StoreUnavailable(f"{endpoint} cannot be reached: {text}")
+        return StoreError(f"{endpoint} failed while {doing}: {text}")
+    if code in _PASSING:
+        return StoreUnavailable(f"{endpoint} is not ready while {doing}: {text}")
+    if code in _REFUSED_LOGIN or status in {401, 403}:
+        return StoreError(
+            f"{endpoint} refused user {endpoint.user!r}; check user and password in the URL: {text}"
+        )
+    if code in {_UNKNOWN_TABLE, _UNKNOWN_DATABASE}:
+        return StoreError(
+            f"{endpoint} lacks our schema in database {endpoint.database!r}; run `ebbtide migrate` ({text})"
+        )
+    return StoreError(f"{endpoint} refused while {doing}: {text}")
+
+
+def _one_line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split("Stack trace", maxsplit=1)[0].split()) or type(exc).__name__
+    return text if len(text) <= 400 else f"{text[:400]}…"
+
+
+def connect(url: str, *, database: str | None = None, timeout_s: float = 60.0) -> Client:
+    """A client of the URL's database (or of ``database``), not bound to a server session.
+
+    Raises StoreUnavailable or StoreError; one client serves one thread at a time.
+    """
+    endpoint = Endpoint.parse(url)
+    with explained(endpoint, "connecting"):
+        return _client(endpoint, endpoint.database if database is None else database, timeout_s)
+
+
+def _client(endpoint: Endpoint, database: str, timeout_s: float) -> Client:
+    return clickhouse_connect.get_client(
+        host=endpoint.host,
+        port=endpoint.port,
+        username=endpoint.user,
+        password=endpoint.password,
+        database=database,
+        interface="https" if endpoint.secure else "http",
+        verify=endpoint.verify,
+        ca_cert=endpoint.ca_cert,
+        connect_timeout=10,
+        send_receive_timeout=timeout_s,
+        autogenerate_session_id=False,
+        settings=dict(_SETTINGS),
+        compress=endpoint.host not in {"127.0.0.1", "localhost", "::1"},
+    )
+
+
+class Store:
+    """Inserts Arrow tables; connects at the first insert and again after a failure.
+
+    Blocking: call it from a thread. Not for two threads at once.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
+        self.endpoint = Endpoint.parse(url)
+        self._timeout_s = timeout_s
+        self._connected: Client | None = None
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Insert all of ``rows``, or raise StoreUnavailable or StoreError.
+
+        After a StoreUnavailable the rows may be there or not; inserting them again is harmless, because
+        every table replaces by identity.
+        """
+        with explained(self.endpoint, f"inserting into {table}"):
+            try:
+                if self._connected is None:
+                    self._connected = _client(self.endpoint, self.endpoint.database, self._timeout_s)
+                self._connected.insert_arrow(table, rows)
+            except Exception:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        client, self._connected = self._connected, None
+        if client is not None:
+            client.close()
+
+
+def sql_dir() -> Path:
+    """Where the SQL files are: inside the installed package, or in the source checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "_sql", package.parent / "sql"):
+        if candidate.is_dir():
+            return candidate
+    raise StoreError("the SQL files are missing from this installation; install ebbtide again")
+
+
+def migrate(url: str) -> list[str]:
+    """Create the database if it is missing, apply the migrations that it lacks, and give their file names.
+
+    Raises StoreUnavailable or StoreError. Running it again is harmless, after a crash in the middle too.
+    """
+    endpoint = Endpoint.parse(url)
+    folder = sql_dir() / "migrations"
+    names = MigrationStorage(folder).migration_filenames()
+    logging.getLogger("clickhouse_migrations").setLevel(logging.WARNING)
+    with explained(endpoint, "migrating"):
+        client = _client(endpoint, "default", timeout_s=300.0)
+        try:
+            # Refreshable views need an Atomic database, and chDB's default is another.
+            known = client.command(
+                "SELECT count() FROM system.databases WHERE name = {n:String}", {"n": endpoint.database}
+            )
+            if not known:
+                client.command(f"CREATE DATABASE IF NOT EXISTS `{endpoint.database}` ENGINE = Atomic")
+        finally:
+            client.close()
+        cluster = ClickhouseCluster(
+            db_host=endpoint.host,
+            db_port=str(endpoint.port),
+            db_user=endpoint.user,
+            db_password=endpoint.password,
+            db_name=endpoint.database,
+            secure=endpoint.secure,
+            driver="clickhouse-connect",
+            verify=None if endpoint.verify else False,
+            ca_cert=endpoint.ca_cert,
+        )
+        try:
+            applied: list[Any] = cluster.migrate(endpoint.database, folder, create_db_if_no_exists=False)
+        except MigrationException as exc:
+            raise StoreError(
+                f"{endpoint} has a schema that does not follow from ours: {_one_line(exc)}"
+            ) from exc
+    return [names[migration.version] for migration in applied]
