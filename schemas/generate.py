@@ -32,10 +32,10 @@ def generated() -> dict[str, str]:
     return files
 
 
-def differences() -> list[str]:
-    """One sentence per file of ``schemas/json`` that is not what the models say."""
+def differences(directory: Path = DIRECTORY) -> list[str]:
+    """One sentence per schema file in ``directory`` that is not what the models say."""
     wanted = generated()
-    there = {path.name: path.read_text("utf-8") for path in DIRECTORY.glob("*.json")}
+    there = {path.name: path.read_text("utf-8") for path in directory.glob("*.json")}
     return [
         *(f"{name} is missing" for name in sorted(wanted.keys() - there.keys())),
         *(f"{name} belongs to no topic" for name in sorted(there.keys() - wanted.keys())),

@@ -34,7 +34,7 @@ class Topic:
 
     def config(self) -> dict[str, str]:
         """The broker-side settings that this topic must have."""
-        config = {"cleanup.policy": self.cleanup_policy}
+        config: dict[str, str] = {"cleanup.policy": self.cleanup_policy}
         if self.max_message_bytes is not None:
             config["max.message.bytes"] = str(self.max_message_bytes)
         return config

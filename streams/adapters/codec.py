@@ -1,8 +1,8 @@
 """Records to events, fast, and back: what is read from the input topics, ticks and dead letters.
 
 ``decode_batch`` reads canonical records with msgspec, in chunks that stay in the processor's cache, and
-takes a chunk only if every record of it is beyond doubt. A chunk with a doubtful record is read again one
-by one, and a doubtful record is decided by the contract (``contract.read``). So the fast reading never
+takes a chunk only if every record of it is beyond doubt. A chunk with a doubtful record is read again in
+halves, and a doubtful record is decided by the contract (``contract.read``). So the fast reading never
 has to say why, and accepts nothing that the contract refuses.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 import xxhash
@@ -25,6 +25,7 @@ from streams.adapters.contract import RefusedError, read
 from streams.domain.events import ArrivalTime, Body, Cart, EventTime, Favorite, Input, Order, Visit
 
 _CHUNK: Final = 128
+_FEW: Final = 8
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
 _MODELS: Final = {"visits": Visit, "favorites": Favorite, "carts": Cart, "orders": Order}
@@ -35,7 +36,12 @@ _TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.INPUTS)))
 #: Quantizing raises for more than four decimals and more than fifteen digits: whether sixteen were meant
 #: depends on how they were written, which only the contract sees.
 _QUANTUM: Final = Decimal("0.0001")
+_ZERO: Final = Decimal(0)
 _quantize: Final = Context(prec=15, traps=[Inexact, InvalidOperation]).quantize
+
+
+#: Currency codes met so far: three letters each, so 17,576 at most.
+_currencies: set[str] = set()
 
 
 class _DoubtError(Exception):
@@ -66,25 +72,36 @@ def decode_batch(
 
     ``topic`` indexes ``schemas.topics.INPUTS``; ``ahead_tolerance`` is in ms. Never raises for what a
     record holds. ``Input.id`` is the XXH3 64 of the topic's index as one byte and the event id in UTF-8
-    (ClickHouse: ``xxh3(concat(char(topic), event_id))``); ``Input.t`` is the event time to go by, the
-    body's ``occurred_at`` is in whatever form it came.
+    (ClickHouse: ``xxh3(concat(char(topic), event_id))``); the body's ``occurred_at`` is ``Input.t``.
     """
     inputs: list[Input] = []
     rejected: list[Rejected] = []
     for start in range(0, len(records), _CHUNK):
-        chunk = records[start : start + _CHUNK]
-        try:
-            inputs += _read_chunk(topic, chunk, ahead_tolerance)
-        except _DOUBTS:
-            for record in chunk:
-                try:
-                    inputs += _read_chunk(topic, (record,), ahead_tolerance)
-                except _DOUBTS:
-                    try:
-                        inputs.append(_read_slowly(topic, record, ahead_tolerance))
-                    except RefusedError as refused:
-                        rejected.append(_rejected(record, refused))
+        _read_all(topic, records[start : start + _CHUNK], ahead_tolerance, inputs, rejected)
     return inputs, rejected
+
+
+def _read_all(
+    topic: int,
+    records: Sequence[ConsumerRecord],
+    ahead_tolerance: int,
+    inputs: list[Input],
+    rejected: list[Rejected],
+) -> None:
+    """Reads one record or more; on doubt halves, and few one by one, so a bad record slows few good ones."""
+    try:
+        inputs += _read_chunk(topic, records, ahead_tolerance)
+        return
+    except _DOUBTS:
+        if len(records) == 1:
+            try:
+                inputs.append(_read_slowly(topic, records[0], ahead_tolerance))
+            except RefusedError as refused:
+                rejected.append(_rejected(records[0], refused))
+            return
+    step = len(records) // 2 if len(records) > _FEW else 1
+    for start in range(0, len(records), step):
+        _read_all(topic, records[start : start + step], ahead_tolerance, inputs, rejected)
 
 
 def _read_chunk(topic: int, records: Sequence[ConsumerRecord], ahead_tolerance: int) -> list[Input]:
@@ -97,8 +114,7 @@ def _read_chunk(topic: int, records: Sequence[ConsumerRecord], ahead_tolerance: 
     customers = [body.customer_id.encode() for body in bodies]
     if customers != [record.key for record in records]:
         raise _DoubtError
-    moments = [body.occurred_at for body in bodies]
-    times = _milliseconds(moments)
+    times = _milliseconds(bodies)
     latest = max(times)
     if min(times) < EARLIEST_MS or latest >= LATEST_MS:
         raise _DoubtError
@@ -117,26 +133,28 @@ def _read_chunk(topic: int, records: Sequence[ConsumerRecord], ahead_tolerance: 
             check(body)
     mark = _TOPIC_MARKS[topic]
     digest = xxhash.xxh3_64_intdigest
-    return [
-        Input(topic, record.offset, digest((mark + body.event_id).encode()), t, arrived, body, value)
-        for record, body, t, arrived, value in zip(records, bodies, times, arrivals, values, strict=True)
-    ]
+    inputs: list[Input] = []
+    append = inputs.append
+    for record, body, t, arrived, value in zip(records, bodies, times, arrivals, values, strict=True):
+        body.occurred_at = t
+        append(Input(topic, record.offset, digest((mark + body.event_id).encode()), t, arrived, body, value))
+    return inputs
 
 
-def _milliseconds(moments: Sequence[datetime | int]) -> list[EventTime]:
-    """Epoch ms, floored. Sums of a difference's parts: exact, and half the price of a float's way there."""
+def _milliseconds(bodies: Sequence[Body]) -> list[EventTime]:
+    """Event times as epoch ms, floored. A difference's parts are exact, and cost half of a float."""
     epoch = _EPOCH
+    day = _DAY_MS
     try:
-        differences = [moment - epoch for moment in cast("Sequence[datetime]", moments)]
+        since = [body.occurred_at - epoch for body in cast("Sequence[Any]", bodies)]
     except TypeError:
+        # Some are numbers already.
         return [
-            EventTime(moment) if isinstance(moment, int) else _milliseconds((moment,))[0]
-            for moment in moments
+            EventTime(at) if isinstance(at := body.occurred_at, int) else _milliseconds((body,))[0]
+            for body in bodies
         ]
-    return [
-        EventTime(since.days * _DAY_MS + since.seconds * 1_000 + since.microseconds // 1_000)
-        for since in differences
-    ]
+    times = [d.days * day + d.seconds * 1_000 + d.microseconds // 1_000 for d in since]
+    return cast("list[EventTime]", times)
 
 
 def _check_ids(body: Body) -> None:
@@ -162,6 +180,8 @@ def _check_cart(body: Cart) -> None:
         raise _DoubtError
     if body.price is not None:
         body.price = _money(body.price)
+    if body.currency is not None and body.currency not in _currencies:
+        _check_currency(body.currency)
 
 
 def _check_order(body: Order) -> None:
@@ -169,6 +189,8 @@ def _check_order(body: Order) -> None:
         body.total = _money(body.total)
     if body.refund_amount is not None:
         body.refund_amount = _money(body.refund_amount)
+    if body.currency is not None and body.currency not in _currencies:
+        _check_currency(body.currency)
     for line in body.lines:
         if line.price is not None:
             line.price = _money(line.price)
@@ -179,9 +201,15 @@ def _check_order(body: Order) -> None:
 def _money(amount: Decimal) -> Decimal:
     """The amount with exactly four decimals; a negative one, NaN or an infinity is doubted."""
     exact = _quantize(amount, _QUANTUM)
-    if not exact >= 0:
+    if exact >= _ZERO:
+        return exact
+    raise _DoubtError
+
+
+def _check_currency(code: str) -> None:
+    if not (code.isascii() and code.isalpha() and code.isupper()):
         raise _DoubtError
-    return exact
+    _currencies.add(code)
 
 
 _CHECKS: Final = cast(
@@ -200,7 +228,7 @@ def _read_slowly(topic: int, record: ConsumerRecord, ahead_tolerance: int) -> In
     if body.customer_id.encode() != key:
         found = key[:64].decode(errors="replace")
         raise RefusedError(RejectReason.KEY_MISMATCH, f"key {found!r}, customer_id {body.customer_id!r}")
-    t = _milliseconds((body.occurred_at,))[0]
+    t = body.occurred_at = _milliseconds((body,))[0]
     if t > arrived + ahead_tolerance:
         raise RefusedError(RejectReason.TIMESTAMP_AHEAD, f"occurred_at is {t - arrived} ms after its arrival")
     digest = xxhash.xxh3_64_intdigest((_TOPIC_MARKS[topic] + body.event_id).encode())
