@@ -191,7 +191,7 @@ class Store:
     Blocking: call it from a thread. Not for two threads at once.
     """
 
-    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
         self.endpoint = Endpoint.parse(url)
         self._timeout_s = timeout_s
         self._connected: Client | None = None

@@ -18,7 +18,7 @@ from aiokafka import ConsumerRecord
 from msgspec.structs import astuple
 
 from schemas.topics import DEAD_LETTERS, INGEST, INPUTS, LATE_EVENTS, SESSIONS
-from streams.adapters.codec import decode_batch
+from streams.adapters.codec import dead_letter_from_record, decode_batch
 from streams.domain.events import Cart, Favorite, Input, Order, OrderLine, Visit
 from streams.domain.facts import SessionFact
 from streams.settings import Settings
@@ -190,39 +190,26 @@ def session_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.T
     return _table(SESSIONS_SCHEMA, columns)
 
 
-def late_event_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Table:
+def late_event_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``late_events``."""
-    return _table(LATE_EVENTS_SCHEMA, _unprefixed(_decoded(_LateEvent, records), settings))
+    return _table(LATE_EVENTS_SCHEMA, _decoded(_LateEvent, records))
 
 
-def ingest_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Table:
+def ingest_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``ingest``."""
-    return _table(INGEST_SCHEMA, _unprefixed(_decoded(_IngestCount, records), settings))
+    return _table(INGEST_SCHEMA, _decoded(_IngestCount, records))
 
 
-def dead_letter_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Table:
+def dead_letter_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``dead_letters``; what is known of the refused record stands in the headers."""
-    rows = []
+    letters = []
     for record in records:
-        headers = dict(record.headers)
         try:
-            rows.append(
-                (
-                    headers["ebbtide-topic"].decode().removeprefix(settings.topic_prefix),
-                    int(headers["ebbtide-partition"]),
-                    int(headers["ebbtide-offset"]),
-                    headers["ebbtide-reason"].decode(),
-                    headers["ebbtide-detail"].decode(errors="replace"),
-                    int(headers["ebbtide-arrived-at"]),
-                    record.key,
-                    record.value,
-                )
-            )
-        except (KeyError, ValueError) as exc:
-            raise UndecodableFact(
-                f"{_place(record)} is no dead letter of ours: {exc!r} in its headers"
-            ) from exc
-    return _table(DEAD_LETTERS_SCHEMA, list(zip(*rows, strict=True)))
+            letters.append(dead_letter_from_record(record))
+        except ValueError as exc:
+            raise UndecodableFact(f"{_place(record)} is {exc}") from exc
+    names = DEAD_LETTERS_SCHEMA.names
+    return _table(DEAD_LETTERS_SCHEMA, [[getattr(letter, name) for letter in letters] for name in names])
 
 
 def event_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Table:
@@ -292,11 +279,6 @@ def _lines(of_orders: Sequence[Sequence[OrderLine]]) -> pa.Array:
         pa.StructArray.from_arrays(children, fields=list(_LINE)),
         type=pa.list_(_LINE),
     )
-
-
-def _unprefixed(columns: list[Iterable[Any]], settings: Settings) -> list[Iterable[Any]]:
-    columns[0] = [topic.removeprefix(settings.topic_prefix) for topic in columns[0]]
-    return columns
 
 
 def _decoded(kind: type[Any], records: Sequence[ConsumerRecord]) -> list[Iterable[Any]]:

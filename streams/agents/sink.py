@@ -15,12 +15,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 from aiokafka import ConsumerRecord
 
-from streams.adapters.clickhouse import StoreUnavailable
+from schemas.topics import FACTS, INPUTS
+from streams.adapters.clickhouse import Store, StoreUnavailable
+from streams.adapters.kafka.worker import WorkerApp
 from streams.adapters.rows import TABLES, RowMaker
 from streams.settings import Settings
 
@@ -71,31 +73,38 @@ class _Lane:
         self.rows += len(bundle.records)
         self.size += bundle.size
 
-    def pop(self, max_rows: int, max_size: int) -> list[Bundle]:
-        """At least one bundle; more as long as they stay within both bounds."""
-        taken: list[Bundle] = []
+    def head(self, max_rows: int, max_size: int) -> list[Bundle]:
+        """The oldest bundles that stay within both bounds; at least one. They stay in the lane."""
+        head: list[Bundle] = []
         rows = size = 0
-        while self.bundles:
-            head = self.bundles[0]
-            if taken and (rows + len(head.records) > max_rows or size + head.size > max_size):
+        for bundle in self.bundles:
+            rows += len(bundle.records)
+            size += bundle.size
+            if head and (rows > max_rows or size > max_size):
                 break
-            taken.append(self.bundles.popleft())
-            rows += len(head.records)
-            size += head.size
-        self.rows -= rows
-        self.size -= size
-        return taken
+            head.append(bundle)
+        return head
+
+    def drop(self, bundle: Bundle) -> None:
+        """Forget ``bundle``, the oldest."""
+        assert self.bundles.popleft() is bundle
+        self.rows -= len(bundle.records)
+        self.size -= bundle.size
 
 
 class Sink:
     """Takes bundles in, stores them, calls their ``done``; all on one event loop.
 
     ``inserted`` counts rows by table, ``retries`` failed attempts; ``away_since`` is the monotonic time at
-    which ClickHouse was found away, None while it is there.
+    which ClickHouse was found away, None while it is there. ``waits_knowingly`` is called before each
+    attempt: an outage is no reason to end the process.
     """
 
-    def __init__(self, store: Inserts, settings: Settings) -> None:
+    def __init__(
+        self, store: Inserts, settings: Settings, waits_knowingly: Callable[[], object] = lambda: None
+    ) -> None:
         self._store = store
+        self._waits_knowingly = waits_knowingly
         self._settings = settings
         by_table: dict[str, _Lane] = {}
         self._lanes = {
@@ -159,13 +168,14 @@ class Sink:
         return taken_at if enough else taken_at + self._settings.sink_max_wait_s
 
     async def _store_next(self, lane: _Lane) -> None:
-        bundles = lane.pop(self._settings.sink_max_rows, INSERT_BYTES)
+        bundles = lane.head(self._settings.sink_max_rows, INSERT_BYTES)
         records = [record for bundle in bundles for record in bundle.records]
         rows = await asyncio.to_thread(lane.rows_of, records, self._settings)
         if rows.num_rows:
             await self._insert(lane.table, rows)
             self.inserted[lane.table] += rows.num_rows
         for bundle in bundles:
+            lane.drop(bundle)
             bundle.done()
             self._rows -= len(bundle.records)
             self._size -= bundle.size
@@ -174,6 +184,7 @@ class Sink:
     async def _insert(self, table: str, rows: pa.Table) -> None:
         delay = _FIRST_DELAY_S
         while True:
+            self._waits_knowingly()
             try:
                 await asyncio.to_thread(self._store.insert, table, rows)
             except StoreUnavailable as exc:
@@ -189,3 +200,30 @@ class Sink:
         if self.away_since is not None:
             log.warning("ClickHouse is back after %.1f s", time.monotonic() - self.away_since)
             self.away_since = None
+
+
+def register(app: WorkerApp, settings: Settings) -> Sink:
+    """Make the agent of ``app`` that stores the fact topics, and the inputs if ``settings.store_events``.
+
+    A failure that trying again cannot mend crashes the app. Raises StoreError if the URL is unusable.
+    """
+    sink = Sink(Store(settings.clickhouse), settings, waits_knowingly=app.watchdog.alive)
+    topics = [*FACTS, *(INPUTS if settings.store_events else ())]
+    names = {settings.topic(topic.name): topic.name for topic in topics}
+
+    async def run() -> None:
+        try:
+            await sink.run()
+        except Exception as exc:
+            await app.crash(exc)
+
+    @app.agent(app.bundles(*names), name="sink", concurrency=1)
+    async def store(stream: Any) -> None:
+        running = asyncio.create_task(run())
+        try:
+            async for event in stream.noack().events():
+                await sink.put(Bundle(names[event.message.topic], event.value, event.ack))
+        finally:
+            running.cancel()
+
+    return sink

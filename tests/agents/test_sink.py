@@ -14,7 +14,8 @@ from streams.adapters.rows import UndecodableFact
 from streams.agents import sink as sink_module
 from streams.agents.sink import Bundle, Sink
 from streams.settings import Settings
-from tests.fakes import FakeStore, record
+from tests.builders import record
+from tests.fakes import FakeStore
 
 COUNTS = {"received": 1, "applied": 1, "duplicate": 0, "late": 0, "rejected": 0, "watermark": 5}
 LATE = {
@@ -64,10 +65,10 @@ async def running(store: FakeStore, **settings: Any) -> AsyncIterator[Sink]:
 async def end_of(sink: Sink, bundle: Bundle) -> None:
     """What ``run`` ends with once it is handed ``bundle``."""
     await sink.put(bundle)
-    await asyncio.wait_for(sink.run(), 5)
+    await asyncio.wait_for(sink.run(), 30)
 
 
-async def until(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.002)
@@ -103,9 +104,8 @@ def test_tables_ripen_apart() -> None:
         async with running(store, sink_max_rows=4, sink_max_wait_s=60) as sink:
             await sink.put(ingest(range(3)))
             await sink.put(late(range(4)))
-            await until(lambda: bool(store.inserts))
+            await until(lambda: sink.waiting == 3)
             assert [(name, rows.num_rows) for name, rows in store.inserts] == [("late_events", 4)]
-            assert sink.waiting == 3
 
     asyncio.run(story())
 
@@ -200,10 +200,10 @@ def test_big_values_are_bounded_by_bytes_not_by_rows(monkeypatch: pytest.MonkeyP
     async def story() -> None:
         store = FakeStore()
         async with running(store, sink_max_rows=1_000, sink_max_wait_s=60) as sink:
-            for start in range(8):
+            for start in range(20):
                 await sink.put(ingest(range(start, start + 1)))
             await until(lambda: len(store.inserts) >= 2)
-        assert all(rows.num_rows < 8 for _, rows in store.inserts)
+        assert all(rows.num_rows < 6 for _, rows in store.inserts)
 
     asyncio.run(story())
 
@@ -214,7 +214,7 @@ def test_a_full_buffer_is_stored_without_waiting_even_below_the_size_of_an_inser
         async with running(store, sink_max_rows=100, sink_buffer_rows=4, sink_max_wait_s=60) as sink:
             await sink.put(ingest(range(2)))
             await sink.put(late(range(2)))
-            await asyncio.wait_for(sink.put(ingest(range(2, 4))), 5)
+            await asyncio.wait_for(sink.put(ingest(range(2, 4))), 30)
 
     asyncio.run(story())
 
