@@ -19,8 +19,8 @@ POM: Final = Path(__file__).with_name("kafka-pom.xml")
 RESOLVE_DEADLINE_S: Final = 600.0
 
 
-class KafkaServerError(RuntimeError):
-    """Kafka could not be had or did not come up; the text is one sentence that says why."""
+class NoKafkaJars(RuntimeError):
+    """Maven could not resolve Kafka's jars; the text is one sentence that says why."""
 
 
 def why_not() -> str | None:
@@ -54,14 +54,14 @@ def kafka_version() -> str:
     """The version of Apache Kafka that ``kafka-pom.xml`` names."""
     found = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)<", POM.read_text())
     if found is None:
-        raise KafkaServerError(f"{POM.name} names no version of kafka_2.13")
+        raise NoKafkaJars(f"{POM.name} names no version of kafka_2.13")
     return found[1]
 
 
 def resolve_jars() -> Path:
     """The folder with Kafka's jars; resolved through Maven the first time, which can take a minute.
 
-    Processes that ask at the same time resolve once. Raises KafkaServerError if Maven cannot.
+    Processes that ask at the same time resolve once. Raises NoKafkaJars if Maven cannot.
     """
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     home = cache_dir() / "kafka"
@@ -94,11 +94,11 @@ def _maven(into: Path) -> None:
             command, capture_output=True, text=True, timeout=RESOLVE_DEADLINE_S, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.SubprocessError) as exc:
-        raise KafkaServerError(f"Maven did not resolve Apache Kafka: {exc}") from exc
+        raise NoKafkaJars(f"Maven did not resolve Apache Kafka: {exc}") from exc
     if done.returncode != 0:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
         reason = errors[0] if errors else "it gave no reason"
-        raise KafkaServerError(f"Maven did not resolve Apache Kafka: {reason}")
+        raise NoKafkaJars(f"Maven did not resolve Apache Kafka: {reason}")
 
 
 def _say(text: str) -> None:

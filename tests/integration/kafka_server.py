@@ -8,7 +8,6 @@ until Ctrl-C.
 from __future__ import annotations
 
 import argparse
-import base64
 import signal
 import socket
 import subprocess
@@ -27,7 +26,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streams.embedded.process import HOST, ServerProcess, StackError
-from tests.integration.kafka_jars import KafkaServerError, kafka_version, resolve_jars, why_not
+from tests.integration.kafka_jars import NoKafkaJars, kafka_version, resolve_jars, why_not
 
 START_DEADLINE_S: Final = 120.0
 STOP_DEADLINE_S: Final = 30.0
@@ -41,6 +40,10 @@ _JVM: Final = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )
+
+
+class KafkaServerError(RuntimeError):
+    """Kafka's jars are here, but it did not come up, or broke; the text says why."""
 
 
 def _free_ports(count: int) -> list[int]:
@@ -83,7 +86,7 @@ class KafkaCluster:
 
     ``properties`` are laid over the settings of every node. Use it as a context manager, or call ``start``
     and ``stop``. The brokers die with this process, however it dies. Every wait has a deadline and ends
-    in KafkaServerError.
+    in KafkaServerError; NoKafkaJars is raised where Java or Maven cannot give what it runs on.
     """
 
     def __init__(self, brokers: int = 1, properties: Mapping[str, str] | None = None) -> None:
@@ -116,7 +119,7 @@ class KafkaCluster:
     def start(self) -> None:
         """Resolve the jars, format the storage, start every node and wait until the cluster is whole."""
         if (reason := why_not()) is not None:
-            raise KafkaServerError(f"Apache Kafka cannot run here: {reason}")
+            raise NoKafkaJars(f"Apache Kafka cannot run here: {reason}")
         java = ["java", *_JVM, "-cp", str(resolve_jars() / "*")]
         self._folder = tempfile.TemporaryDirectory(prefix="ebbtide-kafka-")
         ports = _free_ports(2 * self._brokers)
@@ -175,7 +178,7 @@ class KafkaCluster:
 
     def _format(self, java: list[str]) -> None:
         """Write every node's storage folder, side by side: most of a format is the start of its JVM."""
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = uuid.uuid4().hex[:22]  # as long as Kafka's own, and never read as an option
         voters = ",".join(f"{node.number}@{HOST}:{node.controller_port}" for node in self._nodes)
         formatting: list[tuple[_Node, subprocess.Popen[bytes]]] = []
         for node in self._nodes:
@@ -284,7 +287,7 @@ def main() -> None:
             print(f"Apache Kafka {kafka_version()}, {brokers} broker(s), up in {up:.1f} s", file=sys.stderr)
             print(cluster.bootstrap, flush=True)
             signal.pause()
-    except KafkaServerError as exc:
+    except (KafkaServerError, NoKafkaJars) as exc:
         raise SystemExit(str(exc)) from None
     except KeyboardInterrupt:
         pass
