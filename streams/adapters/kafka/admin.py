@@ -1,0 +1,214 @@
+"""Topics as the contract declares them, and where groups stand. Blocking calls, for the command line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from schemas import topics
+from streams.adapters.kafka.security import kafka_python_kwargs
+from streams.settings import Settings
+
+_UNKNOWN_TOPIC: Final = 3
+_TIMEOUT_S: Final = 30.0
+_BOOTSTRAP_S: Final = 10.0
+
+Partition = tuple[str, int]
+
+
+class AdminError(RuntimeError):
+    """The broker cannot be reached or refused; the text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """One partition as a group sees it, in offsets; ``committed`` is None before the first commit."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    end: int
+
+    @property
+    def records(self) -> int:
+        """Offsets between what was committed and the end."""
+        return self.end - (self.committed or 0)
+
+
+def create_topics(settings: Settings, wanted: Iterable[topics.Topic] = topics.ALL) -> list[str]:
+    """Create the topics that are missing, leave the others alone; gives the new names on the broker.
+
+    Returns when each new partition has a leader. Raises AdminError.
+    """
+    with _admin(settings) as admin:
+        here = _describe(admin, [settings.topic(topic.name) for topic in wanted])
+        missing = {
+            settings.topic(topic.name): {
+                "num_partitions": settings.partitions,
+                "replication_factor": settings.replication,
+                "configs": topic.config(),
+            }
+            for topic in wanted
+            if settings.topic(topic.name) not in here
+        }
+        for name, options in missing.items():
+            try:
+                admin.create_topics({name: options})
+            except TopicAlreadyExistsError:
+                pass  # somebody else was faster
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not all(_has_leaders(found) for found in _described(admin, missing)):
+            if time.monotonic() > deadline:
+                raise AdminError(f"new topics have no leader after {_TIMEOUT_S:.0f} s: {', '.join(missing)}")
+            time.sleep(0.1)
+        return list(missing)
+
+
+def check_topics(settings: Settings, wanted: Iterable[topics.Topic] = topics.ALL) -> list[str]:
+    """What is wrong with the topics, one sentence each; an empty list if nothing is. Raises AdminError."""
+    by_name = {settings.topic(topic.name): topic for topic in wanted}
+    problems: list[str] = []
+    with _admin(settings) as admin:
+        here = _describe(admin, list(by_name))
+        configs = _configs(admin, list(here)) if here else {}
+    for name, topic in by_name.items():
+        if name not in here:
+            problems.append(f"topic {name} is missing; create it with: ebbtide topics create")
+            continue
+        count = len(here[name]["partitions"])
+        if count != settings.partitions:
+            problems.append(
+                f"topic {name} has {count} partitions, EBBTIDE_PARTITIONS={settings.partitions};"
+                " all topics need the same count"
+            )
+        config = configs.get(name, {})
+        policy = config.get("cleanup.policy", "delete")
+        if topic.cleanup_policy == "compact" and policy != "compact":
+            problems.append(
+                f"topic {name} has cleanup.policy={policy}; it needs compact alone, or state would be deleted"
+            )
+        if topic.cleanup_policy == "delete" and "compact" in policy:
+            problems.append(
+                f"topic {name} has cleanup.policy={policy}; it needs delete, or records would be lost"
+            )
+        limit = config.get("max.message.bytes")
+        if topic.max_message_bytes is not None and limit is not None and int(limit) < topic.max_message_bytes:
+            problems.append(f"topic {name} has max.message.bytes={limit}, it needs {topic.max_message_bytes}")
+    return problems
+
+
+def end_offsets(settings: Settings, names: Sequence[str]) -> dict[Partition, int]:
+    """The offset after the last record of each partition of these topics (names on the broker).
+
+    Taken from fetch responses: ListOffsets of the embedded broker is wrong. Raises AdminError.
+    """
+    with _consumer(settings) as consumer:
+        return _ends(consumer, names)
+
+
+def committed_offsets(settings: Settings, group: str) -> dict[Partition, int]:
+    """What a consumer group has committed; empty if it never did. Raises AdminError."""
+    with _admin(settings) as admin:
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            try:
+                found = admin.list_group_offsets(group)[group]
+                return {(tp.topic, tp.partition): at.offset for tp, at in found.items() if at.offset >= 0}
+            except KafkaError as exc:
+                # A cluster's first group finds no coordinator until the offsets topic has been made.
+                if not exc.retriable or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
+
+def lag(settings: Settings, group: str, names: Sequence[str]) -> list[Lag]:
+    """Where a group (its full name) stands in these topics, by partition. Raises AdminError.
+
+    The ends are read first, so a record that is there when this is called is never missing from the lag.
+    """
+    ends = end_offsets(settings, names)
+    committed = committed_offsets(settings, group)
+    return [Lag(*tp, committed.get(tp), end) for tp, end in sorted(ends.items())]
+
+
+# -- the clients
+
+
+@contextmanager
+def _admin(settings: Settings) -> Iterator[Any]:
+    with _explained(settings), closing(KafkaAdminClient(**_kwargs(settings))) as admin:
+        yield admin
+
+
+@contextmanager
+def _consumer(settings: Settings) -> Iterator[Any]:
+    with (
+        _explained(settings),
+        closing(KafkaConsumer(**_kwargs(settings), group_id=None, fetch_max_wait_ms=50)) as consumer,
+    ):
+        yield consumer
+
+
+def _kwargs(settings: Settings) -> dict[str, Any]:
+    return {
+        **kafka_python_kwargs(settings),
+        "client_id": "ebbtide-admin",
+        "bootstrap_timeout_ms": int(_BOOTSTRAP_S * 1000),
+    }
+
+
+@contextmanager
+def _explained(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as exc:
+        said = str(exc) or type(exc).__name__
+        raise AdminError(f"Kafka at {settings.kafka} cannot be used: {said}") from exc
+
+
+def _described(admin: Any, names: Iterable[str]) -> list[Mapping[str, Any]]:
+    wanted = list(names)
+    return list(admin.describe_topics(wanted)) if wanted else []
+
+
+def _describe(admin: Any, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    return {
+        found["name"]: found for found in _described(admin, names) if found["error_code"] != _UNKNOWN_TOPIC
+    }
+
+
+def _has_leaders(topic: Mapping[str, Any]) -> bool:
+    partitions = topic["partitions"]
+    return bool(partitions) and all(partition["leader_id"] >= 0 for partition in partitions)
+
+
+def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    # The embedded broker marks what a topic was given as default: so ask for everything.
+    found = admin.describe_configs(resources, config_filter="all")["topic"]
+    return {name: {key: entry["value"] for key, entry in config.items()} for name, config in found.items()}
+
+
+def _ends(consumer: Any, names: Sequence[str]) -> dict[Partition, int]:
+    tps: list[TopicPartition] = []
+    for name in names:
+        partitions = consumer.partitions_for_topic(name)
+        if not partitions:
+            raise AdminError(f"topic {name} is missing; create it with: ebbtide topics create")
+        tps += [TopicPartition(name, partition) for partition in partitions]
+    consumer.assign(tps)
+    for tp, offset in consumer.end_offsets(tps).items():
+        consumer.seek(tp, offset)
+    deadline = time.monotonic() + _TIMEOUT_S
+    while any(consumer.highwater(tp) is None for tp in tps):
+        if time.monotonic() > deadline:
+            raise AdminError(f"the broker did not say within {_TIMEOUT_S:.0f} s where its topics end")
+        consumer.poll(timeout_ms=50)
+    return {(tp.topic, tp.partition): consumer.highwater(tp) for tp in tps}
