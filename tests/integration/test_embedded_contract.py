@@ -6,11 +6,8 @@ Every test takes only ``clickhouse_url``; the same functions run against whateve
 from __future__ import annotations
 
 import asyncio
-import gzip
-import io
 import json
 import uuid
-import zlib
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +17,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlencode, urlsplit
 
 import clickhouse_connect
-import cramjam
 import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
 from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
 
-ROWS = [(1, "one"), (2, "two"), (3, "drei, \"vier\"\n'fünf'")]
+from tests.integration.clickhouse_bodies import BODIES, DECODERS, ENCODERS, ROWS, arrow_table
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,7 @@ class Raw:
         connection = HTTPConnection(parts.hostname or "", parts.port, timeout=30)
         token = b64encode(f"{unquote(parts.username or 'default')}:{unquote(parts.password or '')}".encode())
         fields = {"database": parts.path.strip("/"), **params}
+        fields = {name: value for name, value in fields.items() if value}
         try:
             connection.request(
                 method,
@@ -66,6 +63,11 @@ class Raw:
             return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:
             connection.close()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_url(clickhouse: str) -> str:
+    return clickhouse
 
 
 @pytest.fixture
@@ -90,57 +92,6 @@ def table(client: Client) -> Iterator[str]:
 
 def rows_of(client: Client, table: str) -> list[tuple[int, str]]:
     return [tuple(row) for row in client.query(f"SELECT id, name FROM {table} ORDER BY id").result_rows]
-
-
-def arrow_table() -> pa.Table:
-    return pa.table({"id": pa.array([r[0] for r in ROWS], pa.uint64()), "name": [r[1] for r in ROWS]})
-
-
-def arrow_bytes(*, stream: bool) -> bytes:
-    out = io.BytesIO()
-    table = arrow_table()
-    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, table.schema) as writer:
-        writer.write_table(table)
-    return out.getvalue()
-
-
-def varint_text(text: str) -> bytes:
-    data = text.encode()
-    assert len(data) < 128
-    return bytes([len(data)]) + data
-
-
-JSON_ROWS = "".join(json.dumps({"id": i, "name": n}) + "\n" for i, n in ROWS).encode()
-BODIES = {
-    "Arrow": arrow_bytes(stream=False),
-    "ArrowStream": arrow_bytes(stream=True),
-    "JSONEachRow": JSON_ROWS,
-    "CSV": b'1,one\n2,two\n3,"drei, ""vier""\n\'f\xc3\xbcnf\'"\n',
-    "TabSeparated": "1\tone\n2\ttwo\n3\tdrei, \"vier\"\\n'fünf'\n".encode(),
-    "RowBinary": b"".join(i.to_bytes(8, "little") + varint_text(n) for i, n in ROWS),
-    "Native": (
-        b"\x02\x03"
-        + varint_text("id")
-        + varint_text("UInt64")
-        + b"".join(i.to_bytes(8, "little") for i, _ in ROWS)
-        + varint_text("name")
-        + varint_text("String")
-        + b"".join(varint_text(n) for _, n in ROWS)
-    ),
-    "Values": "(1, 'one'), (2, concat('t', 'wo')), (3, 'drei, \"vier\"\\n\\'fünf\\'')".encode(),
-}
-ENCODERS = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "zstd": lambda data: bytes(cramjam.zstd.compress(data)),
-    "lz4": lambda data: bytes(cramjam.lz4.compress(data)),
-}
-DECODERS = {
-    "gzip": gzip.decompress,
-    "deflate": zlib.decompress,
-    "zstd": lambda data: bytes(cramjam.zstd.decompress(data)),
-    "lz4": lambda data: bytes(cramjam.lz4.decompress(data)),
-}
 
 
 def test_ping_answers_ok(raw: Raw) -> None:
@@ -368,7 +319,8 @@ def test_an_error_in_the_middle_of_a_stream_breaks_the_answer(raw: Raw) -> None:
     with pytest.raises(HTTPException):
         raw.send("POST", sql, max_threads="1")
     reply = raw.send("POST", sql, wait_end_of_query="1")
-    assert (reply.status, reply.headers["x-clickhouse-exception-code"]) == (400, "395")
+    assert reply.status >= 400
+    assert reply.headers["x-clickhouse-exception-code"] == "395"
 
 
 def test_the_async_client_runs_queries_at_once(clickhouse_url: str, table: str) -> None:
@@ -404,7 +356,7 @@ def test_migrations_run_and_are_remembered(clickhouse_url: str, client: Client, 
     parts = urlsplit(clickhouse_url)
     database = f"contract_{uuid.uuid4().hex}"
     (tmp_path / "001_one.sql").write_text(
-        "-- grain: one\nCREATE TABLE one (id UInt64) ENGINE = MergeTree ORDER BY id;"
+        "-- grain: one\nCREATE TABLE one (id UInt64) ENGINE = ReplacingMergeTree ORDER BY id;"
     )
     (tmp_path / "002_two.sql").write_text("CREATE VIEW two AS SELECT id FROM one FINAL WHERE id != 1;")
     cluster = ClickhouseCluster(
