@@ -100,7 +100,7 @@ def read(file: SourceFile, shop: str | None = None) -> Iterator[SourceRecord]:
                 yield from _events(found, purchases, shop)
             else:
                 yield found
-    except pa.ArrowException as exc:
+    except (pa.ArrowException, OSError) as exc:
         raise SourceError(f"{file.path} cannot be read as Parquet: {' '.join(str(exc).split())}") from None
     file.fraction = 1.0
 
@@ -116,7 +116,7 @@ def _invoices(file: SourceFile) -> Iterator[_Invoice | SourceRecord]:
         rows_left[number] -= 1
         try:
             at = table.ms(row.time)
-            line = _Line(_needed(row.item), _whole(row.quantity), _amount(row.price))
+            line = _Line(_needed(_id(row.item)), _whole(row.quantity), _amount(row.price))
             invoice = open_.get(_needed(number))
             if invoice is None:
                 customer = _id(row.customer) or GUEST + number
@@ -277,6 +277,8 @@ def _unreadable(row: _Row) -> SourceRecord:
 
 def _id(value: Any) -> str:
     """An id as text; "" for none. A column with gaps may hold 17850.0 where 17850 is meant."""
+    if type(value) is str:
+        return value.strip()
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -284,8 +286,8 @@ def _id(value: Any) -> str:
     return str(value).strip()
 
 
-def _needed(value: Any) -> str:
-    if not (text := _id(value)):
+def _needed(text: str) -> str:
+    if not text:
         raise ValueError
     return text
 
@@ -299,7 +301,10 @@ def _whole(value: Any) -> int:
 
 @lru_cache(maxsize=65_536)
 def _amount(value: Any) -> Decimal:
-    return round(Decimal(str(value)), MONEY_DECIMALS)
+    amount = Decimal(str(value))
+    if not amount.is_finite():
+        raise ValueError
+    return round(amount, MONEY_DECIMALS)
 
 
 def _text(amount: Decimal) -> str:

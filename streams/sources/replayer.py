@@ -22,6 +22,7 @@ from aiokafka.partitioner import murmur2
 
 from schemas.events import EARLIEST_MS, LATEST_MS
 from schemas.topics import INPUTS, TICKS
+from streams.adapters.kafka.security import aiokafka_kwargs
 from streams.settings import Settings
 from streams.sources.record import SourceRecord
 
@@ -103,11 +104,12 @@ async def replay(
 
     ticks: None sends no tick at all, for a deployment that ticks by the wall clock.
     rate: records a second, at most; None is as fast as it goes.
-    The topics must exist. ReplayError where the broker cannot be reached or refuses, SourceError where the
-    source ends in one; the records before it are sent nevertheless.
+    The topics must exist. SettingsError for unusable security settings, ReplayError where the broker cannot
+    be reached or refuses, SourceError where the source ends in one; the records before it are sent
+    nevertheless.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka,
+        **aiokafka_kwargs(settings),
         acks="all",
         max_batch_size=_BATCH_BYTES,
         linger_ms=0,
@@ -226,6 +228,8 @@ class _Run:
         report.bytes = size
         report.max_event_time = highest or None
         await self.finish_sending()
+        if self.rate:
+            await self._pace(count)
         self._tell(count, source)
 
     async def finish_sending(self) -> None:
