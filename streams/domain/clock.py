@@ -81,13 +81,17 @@ class Deadlines:
         else:
             keys.add(key)
 
+    def next(self) -> int | None:
+        """The earliest granule at which somebody may be due; None if nobody ever is."""
+        return self._order[0] * self._granule if self._order else None
+
     def due(self, watermark: int, limit: int) -> Iterator[bytes]:
         """Take out at most ``limit`` keys whose granule lies at or before ``watermark``, earliest first."""
         while self._order and self._order[0] * self._granule <= watermark:
             keys = self._buckets[self._order[0]]
-            while keys:
-                if limit <= 0:
-                    return
+            while keys and limit > 0:
                 limit -= 1
                 yield keys.pop()
+            if keys:
+                return
             del self._buckets[heappop(self._order)]

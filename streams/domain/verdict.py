@@ -81,7 +81,9 @@ def judge(
         currency=currency,
         mixed_currency=_mixed(session, own, currency),
         orders=len(standing),
-        revenue=money(sum(o.total - back for o, back in standing.values() if o.currency in (currency, None))),
+        revenue=money(
+            sum(max(0, o.total - back) for o, back in standing.values() if o.currency in (currency, None))
+        ),
         recovered=recovery is not None,
         recovered_at=recovery[0] if recovery else None,
         recovered_by=recovery[1] if recovery else None,

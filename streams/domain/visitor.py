@@ -5,7 +5,7 @@ decoding), then the body. ``advance`` takes bytes and gives bytes; it keeps noth
 
 A crash may cut a batch between the write of some states and the write of the partition's marker. Then the
 batch is delivered again, perhaps cut differently; ``applied`` tells which events a state has seen, and
-``odd`` what became of those that were not simply applied, so that each is counted, and answered, once.
+``odd`` what became of those that were not simply applied, so that each is counted once, as what it was.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Owed(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Visitor(Struct, array_like=True, gc=False):
-    """``applied``: highest offset seen of each input topic. ``odd``: (topic, offset, class) of the last
-    batch's events that were not applied. ``owed``: facts that the last batch had to send."""
+    """``applied``: highest offset seen of each input topic. ``odd``: (topic, offset, class) of events that
+    were not applied and that no marker covers yet. ``owed``: facts that the last batch had to send."""
 
     applied: list[int]
     shops: dict[str, Shop] = field(default_factory=dict)
@@ -61,6 +61,7 @@ class Visitor(Struct, array_like=True, gc=False):
 class Context(Struct, frozen=True, gc=False):
     """What a batch's customers have in common.
 
+    watermark: to judge lateness by, it must be one that a crash does not take back: what is late stays late.
     done: per input topic, the highest offset that a completed batch covers. batch: this batch's number in its
     partition, growing. paid: facts owed by batches up to this number have been sent.
     """
@@ -73,9 +74,12 @@ class Context(Struct, frozen=True, gc=False):
 
 
 class Transition(Struct, gc=False):
-    """What one step gives. ``stored`` is None when nothing needs keeping, and the object that came in when
-    nothing changed. ``answers`` are (input, class) of late and refused events, to be recorded.
-    ``tally`` counts by class the inputs not yet counted in a completed batch."""
+    """What one step gives.
+
+    stored: None when nothing needs keeping, the very object that came in when nothing changed.
+    answers: (input, class) of late and refused events, to be recorded before the state is: a state that has
+    seen an event does not answer it again. tally: by class, the inputs not counted in a completed batch yet.
+    """
 
     stored: bytes | None
     facts: list[SessionFact]
@@ -115,27 +119,25 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     watermark, policy = context.watermark, context.policy
     tally = [0] * CLASSES
     answers: list[tuple[Input, int]] = []
+    unpaid: list[Owed] = []
     if stored is None:
         visitor = Visitor([-1] * len(context.done))
-        fresh = True
     else:
         visitor = decode(stored)
-        fresh = header(stored)[1] <= context.paid
-        if fresh and (visitor.owed or visitor.odd):
-            visitor.owed, visitor.odd = [], []
-    unpaid = visitor.owed
-    visitor.owed = []
+        if visitor.odd:
+            visitor.odd = [seen for seen in visitor.odd if seen[1] > context.done[seen[0]]]
+        if visitor.owed:
+            if header(stored)[1] > context.paid:
+                unpaid = visitor.owed
+            visitor.owed = []
     facts: list[SessionFact] = []
     changed = not inputs
     room = _room(visitor, stored, len(inputs), policy.max_events)
     for event in inputs:
         topic, offset = event.topic, event.offset
         if offset <= visitor.applied[topic] or offset <= context.done[topic]:
-            kind = _class_of(visitor, topic, offset)
             if offset > context.done[topic]:
-                tally[kind] += 1
-            if kind >= LATE:
-                answers.append((event, kind))
+                tally[_class_of(visitor, topic, offset)] += 1
             continue
         changed = True
         visitor.applied[topic] = offset

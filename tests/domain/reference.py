@@ -129,7 +129,11 @@ def _row(
         "orders": len(standing),
         "revenue": _money(
             sum(
-                (o["total"] - o["back"] for o in standing if o["first"].body.currency in (None, currency)),
+                (
+                    max(o["total"] - o["back"], Decimal(0))
+                    for o in standing
+                    if o["first"].body.currency in (None, currency)
+                ),
                 Decimal(0),
             )
         ),

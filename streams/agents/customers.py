@@ -1,0 +1,412 @@
+"""The customers agent: the batch loop that moves events through the rules. It decides nothing itself.
+
+The order is the guarantee (any failure ends the process; whatever was not acked comes again):
+
+1. decode; refused records go to dead-letters, awaited;
+2. advance each touched customer, then those whose deadline has passed; late events go to late-events;
+3. write the states and, last, the partition's marker to the changelog, awaited;
+4. send the facts, awaited;
+5. the caller acks the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from time import monotonic
+from typing import Any, Protocol
+
+import msgspec
+from faust.types import TP
+
+from schemas import topics
+from schemas.facts import RejectReason
+from streams.adapters.codec import Rejected, dead_letter_headers, decode_batch, decode_tick
+from streams.adapters.kafka.producing import send_records
+from streams.adapters.kafka.table import StateTable
+from streams.adapters.kafka.worker import WorkerApp
+from streams.domain.clock import UNKNOWN, Deadlines, PartitionClock
+from streams.domain.events import Input
+from streams.domain.facts import SessionFact
+from streams.domain.policy import Policy
+from streams.domain.progress import MARKER_KEY, Progress, decode_marker, encode_marker, is_stale
+from streams.domain.visitor import CLASSES, LATE, REFUSED, Context, Transition, advance, header
+from streams.settings import Settings
+
+Headers = list[tuple[str, bytes]]
+#: key, value, headers
+Outgoing = tuple[bytes | None, bytes | None, Headers]
+
+#: Deadlines are found at most this much event time after they fall due.
+DEADLINE_GRANULE_MS = 250
+#: A partition's watermark is kept, and sent with all its counts, about this often while it moves.
+INGEST_INTERVAL_S = 1.0
+
+_INPUTS = len(topics.INPUTS)
+_NO_HEADERS: Headers = []
+_encode = msgspec.json.Encoder().encode
+
+
+class States(Protocol):
+    """Where customer states live: one store a partition, behind a changelog."""
+
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        """The state of ``key``, or None."""
+
+    def items(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
+        """All of a partition, in any order."""
+
+    async def write(self, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """Store ``changes``, in their order, and return once the broker has them; None deletes."""
+
+
+class Send(Protocol):
+    """Sends records to one topic-partition and returns once the broker has them; raises otherwise."""
+
+    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None: ...
+
+
+#: (partition, topic index, since) -> whether all that the topic-partition held at ``since`` has been read.
+CaughtUp = Callable[[int, int, float], bool]
+
+
+class Partition:
+    """What is kept in memory of one partition while it is ours; all of it comes from the changelog."""
+
+    __slots__ = (
+        "_announced_at",
+        "clock",
+        "deadlines",
+        "next_batch",
+        "paid",
+        "progress",
+        "settled",
+        "unpaid",
+    )
+
+    def __init__(self, stored: Iterable[tuple[bytes, bytes]], marker: bytes | None) -> None:
+        self.progress = Progress.start(_INPUTS) if marker is None else decode_marker(marker)
+        self.clock = PartitionClock(_INPUTS)
+        self.clock.times = list(self.progress.times)
+        self.clock.watermark = self.progress.watermark
+        self.deadlines = Deadlines(DEADLINE_GRANULE_MS)
+        #: The watermark up to which every verdict that was due has been given.
+        self.settled = UNKNOWN
+        self._announced_at: float | None = None
+        # A state that is as new as the marker, or newer, may owe facts that a crash kept from being sent.
+        self.paid = self.progress.batch - 1
+        self.unpaid: set[bytes] = set()
+        newest = self.progress.batch
+        for key, state in stored:
+            if key == MARKER_KEY:
+                continue
+            wake_at, batch, owes = header(state)
+            newest = max(newest, batch)
+            if owes and batch > self.paid:
+                self.unpaid.add(key)
+            self.deadlines.add(key, wake_at)
+        self.next_batch = newest + 1
+
+    def settle(self, watermark: int) -> bool:
+        """Note how far all deadlines have been worked off; whether the partition's counts are to be sent."""
+        before = self.settled
+        due = self.deadlines.next()
+        self.settled = watermark if due is None or due > watermark else max(before, due - 1)
+        now = monotonic()
+        if self._announced_at is None or (
+            self.settled > before and now - self._announced_at >= INGEST_INTERVAL_S
+        ):
+            self._announced_at = now
+            return True
+        return False
+
+
+class Step:
+    """What one batch has come to so far."""
+
+    __slots__ = ("answers", "changes", "context", "facts", "tally", "wakes")
+
+    def __init__(self, partition: Partition, policy: Policy) -> None:
+        self.context = Context(
+            partition.progress.watermark,
+            policy,
+            partition.next_batch,
+            partition.paid,
+            partition.progress.done,
+        )
+        self.changes: dict[bytes, bytes | None] = {}
+        self.facts: list[tuple[bytes, SessionFact]] = []
+        self.answers: list[tuple[Input, int]] = []
+        self.wakes: list[tuple[bytes, int]] = []
+        self.tally = [0] * CLASSES
+
+    def take(self, key: bytes, before: bytes | None, result: Transition) -> None:
+        """Note what became of one customer."""
+        if result.stored is not before:
+            self.changes[key] = result.stored
+            # A deadline that has moved later is found to have moved when the earlier one comes.
+            if result.stored is not None and (before is None or result.wake_at < header(before)[0]):
+                self.wakes.append((key, result.wake_at))
+        for fact in result.facts:
+            self.facts.append((key, fact))
+        if result.answers:
+            self.answers += result.answers
+        tally = self.tally
+        for kind, count in enumerate(result.tally):
+            tally[kind] += count
+
+
+class Customers:
+    """The batch loop over the partitions that this worker owns."""
+
+    def __init__(self, settings: Settings, states: States, send: Send, caught_up: CaughtUp) -> None:
+        self._settings = settings
+        self._policy = settings.policy
+        self._states = states
+        self._send = send
+        self._caught_up = caught_up
+        self._partitions: dict[int, Partition] = {}
+        self._index = {settings.topic(t.name): i for i, t in enumerate(topics.INPUTS)}
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are ours now."""
+        return frozenset(self._partitions)
+
+    def assign(self, partition: int) -> None:
+        """Take over a partition whose states have been recovered: rebuild its clock and deadlines."""
+        marker = self._states.get(partition, MARKER_KEY)
+        self._partitions[partition] = Partition(self._states.items(partition), marker)
+
+    def revoke(self, partition: int) -> None:
+        """Forget a partition that another worker takes over."""
+        self._partitions.pop(partition, None)
+
+    async def handle(self, topic: str, number: int, records: Sequence[Any], received: float) -> None:
+        """Steps 1 to 4 for a batch of one topic-partition; returns once the batch may be acked.
+
+        ``received`` is when the batch came in, in seconds of the clock that ``caught_up`` goes by.
+        """
+        partition = self._partitions[number]
+        index = self._index.get(topic)
+        step = Step(partition, self._policy)
+        if index is None:
+            await self._tick(number, partition, records, received)
+        else:
+            inputs, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
+            if rejected:
+                await self._dead_letters(topics.INPUTS[index].name, number, rejected)
+            self._advance(number, step, inputs)
+            if inputs:
+                partition.clock.observe(index, max(event.t for event in inputs))
+            _count(partition.progress, index, records, rejected, step.tally)
+        await self._finish(number, partition, step, index)
+
+    async def _tick(self, number: int, partition: Partition, records: Sequence[Any], received: float) -> None:
+        refused = []
+        latest = None
+        for record in records:
+            try:
+                at = decode_tick(record.value)
+            except ValueError as exc:
+                reason, key, value = RejectReason.INVALID_FIELD, record.key, record.value
+                refused.append(
+                    Rejected(record.offset, number, record.timestamp, reason, str(exc), key, value)
+                )
+            else:
+                latest = at if latest is None else max(latest, at)
+        if refused:
+            await self._dead_letters(topics.TICKS.name, number, refused)
+        if latest is not None:
+            partition.clock.tick(latest, received)
+
+    def _advance(self, number: int, step: Step, inputs: Sequence[Input]) -> None:
+        by_customer: dict[str, list[Input]] = {}
+        for event in inputs:
+            customer_id = event.body.customer_id
+            events = by_customer.get(customer_id)
+            if events is None:
+                by_customer[customer_id] = [event]
+            else:
+                events.append(event)
+        get, context = self._states.get, step.context
+        for customer_id, events in by_customer.items():
+            key = customer_id.encode()
+            before = get(number, key)
+            step.take(key, before, advance(customer_id, before, events, context))
+
+    async def _finish(self, number: int, partition: Partition, step: Step, index: int | None) -> None:
+        """The second half of step 2, then 3 and 4, once the batch's own events have been taken in.
+
+        Lateness is judged by the watermark that the last marker kept: a crash cannot take it back, so
+        what was late once is late whenever it comes again.
+        """
+        clock, progress = partition.clock, partition.progress
+        watermark = clock.advance(lambda topic, since: self._caught_up(number, topic, since))
+        self._wake(number, partition, step, watermark)
+        if step.answers:
+            await self._answer(number, step, watermark)
+        for key, wake_at in step.wakes:
+            partition.deadlines.add(key, wake_at)
+        announce = partition.settle(watermark)
+        if step.changes or index is not None or announce:
+            progress.times, progress.watermark = list(clock.times), watermark
+            progress.batch = partition.next_batch
+            step.changes[MARKER_KEY] = encode_marker(progress)
+            await self._states.write(number, step.changes)
+            partition.next_batch += 1
+        if step.facts:
+            records: list[Outgoing] = [(key, _encode(fact), _NO_HEADERS) for key, fact in step.facts]
+            await self._send(self._settings.topic(topics.SESSIONS.name), number, records)
+        if announce:
+            await self._ingest(number, partition, range(_INPUTS))
+        elif index is not None:
+            await self._ingest(number, partition, (index,))
+        partition.paid = progress.batch
+
+    def _wake(self, number: int, partition: Partition, step: Step, watermark: int) -> None:
+        """Advance those who owe facts since before a crash, and those whose deadline has passed: of these a
+        bounded number, the rest follow with the next batch."""
+        unpaid, partition.unpaid = partition.unpaid, set()
+        context = msgspec.structs.replace(step.context, watermark=watermark)
+        due = partition.deadlines.due(watermark, self._settings.due_per_batch)
+        for key in chain(unpaid, due):
+            if key in step.changes:
+                state = step.changes[key]
+                if state is not None:
+                    step.wakes.append((key, header(state)[0]))
+                continue
+            state = self._states.get(number, key)
+            if state is None:
+                continue
+            wake_at = header(state)[0]
+            if wake_at <= watermark or key in unpaid:
+                result = advance(key.decode(), state, (), context)
+                step.take(key, state, result)
+                wake_at = result.wake_at
+            if key not in step.changes or step.changes[key] is not None:
+                step.wakes.append((key, wake_at))
+
+    async def _answer(self, number: int, step: Step, watermark: int) -> None:
+        late = [event for event, kind in step.answers if kind == LATE]
+        if late:
+            records: list[Outgoing] = [
+                (event.body.customer_id.encode(), self._late_event(event, number, watermark), _NO_HEADERS)
+                for event in late
+            ]
+            await self._send(self._settings.topic(topics.LATE_EVENTS.name), number, records)
+        for event, kind in step.answers:
+            if kind == REFUSED:
+                letter = _too_many(event, number, self._policy)
+                await self._dead_letters(topics.INPUTS[event.topic].name, number, [letter])
+
+    async def _ingest(self, number: int, partition: Partition, indexes: Iterable[int]) -> None:
+        """Send the counts so far of the topics at ``indexes``."""
+        records: list[Outgoing] = []
+        for index in indexes:
+            topic, progress = topics.INPUTS[index].name, partition.progress
+            applied, duplicate, late, rejected = progress.counts[index]
+            value = {
+                "topic": topic,
+                "partition": number,
+                "next_offset": progress.done[index] + 1,
+                "received": progress.received[index],
+                "applied": applied,
+                "duplicate": duplicate,
+                "late": late,
+                "rejected": rejected,
+                "watermark": partition.settled,
+            }
+            records.append((f"{topic}:{number}".encode(), _encode(value), _NO_HEADERS))
+        await self._send(self._settings.topic(topics.INGEST.name), number, records)
+
+    def _late_event(self, event: Input, number: int, watermark: int) -> bytes:
+        body = event.body
+        return _encode(
+            {
+                "topic": topics.INPUTS[event.topic].name,
+                "partition": number,
+                "offset": event.offset,
+                "event_id": body.event_id,
+                "customer_id": body.customer_id,
+                "shop_id": body.shop_id,
+                "occurred_at": event.t,
+                "arrived_at": event.arrived,
+                "watermark": watermark,
+                "body": event.raw.decode(),
+            }
+        )
+
+    async def _dead_letters(self, name: str, number: int, rejected: Sequence[Rejected]) -> None:
+        records = [(r.key, r.value, dead_letter_headers(r, name)) for r in rejected]
+        await self._send(self._settings.topic(topics.DEAD_LETTERS.name), number, records)
+
+
+def _count(
+    progress: Progress,
+    index: int,
+    records: Sequence[Any],
+    rejected: Sequence[Rejected],
+    tally: Sequence[int],
+) -> None:
+    """Add a batch to the partition's counts; what an earlier, completed batch has counted is left out."""
+    done = progress.done[index]
+    if records[0].offset > done:
+        progress.received[index] += len(records)
+    else:
+        progress.received[index] += sum(record.offset > done for record in records)
+    counts = progress.counts[index]
+    for kind, count in enumerate(tally):
+        counts[kind] += count
+    counts[REFUSED] += sum(refused.offset > done for refused in rejected)
+    progress.done[index] = max(done, records[-1].offset)
+
+
+def _too_many(event: Input, number: int, policy: Policy) -> Rejected:
+    return Rejected(
+        offset=event.offset,
+        partition=number,
+        arrived=event.arrived,
+        reason=RejectReason.TOO_MANY_EVENTS,
+        detail=f"the customer has {policy.max_events} events inside the horizon already",
+        key=event.body.customer_id.encode(),
+        value=event.raw,
+    )
+
+
+def register(app: WorkerApp, settings: Settings) -> Customers:
+    """Make the agent and its table in ``app``: all input topics and the ticks, one batch at a time."""
+    inputs = [settings.topic(topic.name) for topic in topics.INPUTS]
+
+    def caught_up(partition: int, topic: int, since: float) -> bool:
+        return app.consumer.caught_up(TP(inputs[topic], partition), since)
+
+    async def send(topic: str, partition: int, records: Sequence[Outgoing]) -> None:
+        await send_records(app.producer.raw, topic, partition, records)
+
+    def assigned(partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            customers.assign(partition)
+
+    def revoked(partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            customers.revoke(partition)
+
+    states = StateTable(
+        app,
+        name=topics.CUSTOMERS_CHANGELOG.name,
+        changelog=settings.topic(topics.CUSTOMERS_CHANGELOG.name),
+        is_stale=is_stale,
+        on_assigned=assigned,
+        on_revoked=revoked,
+    )
+    customers = Customers(settings, states, send, caught_up)
+
+    @app.agent(app.bundles(*inputs, settings.topic(topics.TICKS.name)), name="customers", concurrency=1)
+    async def take(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            await customers.handle(message.topic, message.partition, event.value, message.received_at)
+            event.ack()
+
+    return customers
