@@ -91,6 +91,14 @@ class Consumer(driver.Consumer):
     # -- reading
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            await self._read(fetcher)
+        except asyncio.CancelledError:
+            # Faust's fetcher takes a stop during a rebalance for a failure.
+            if not (self.app.should_stop or fetcher.should_stop):
+                raise
+
+    async def _read(self, fetcher: Any) -> None:
         while not (self.should_stop or fetcher.should_stop):
             if not self.flow_active or self._epoch < 0:
                 try:
@@ -177,6 +185,11 @@ class Consumer(driver.Consumer):
             and ledger.read == fetch.highwater
             and ledger.settled
         )
+
+    @property
+    def queued(self) -> int:
+        """Bundles that wait for the agent."""
+        return self._queued
 
     @property
     def was_out(self) -> bool:

@@ -22,10 +22,10 @@ class StalledError(RuntimeError):
     """The process stood still so long that its partitions may belong to somebody else by now."""
 
 
-def end_process(reason: str) -> NoReturn:
+def end_process(reason: str, code: int = EXIT_CODE) -> NoReturn:
     """Leave at once: no clean-up, no commit, no further byte to the broker."""
     print(f"ebbtide: {reason}", file=sys.stderr, flush=True)  # noqa: T201
-    os._exit(EXIT_CODE)
+    os._exit(code)
 
 
 def seconds() -> float:

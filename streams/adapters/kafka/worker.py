@@ -22,7 +22,7 @@ from yarl import URL
 from streams.adapters.kafka.recovery import Tables
 from streams.adapters.kafka.security import faust_credentials
 from streams.adapters.kafka.transport import SCHEME, Consumer, Producer
-from streams.adapters.kafka.watchdog import LoopGuard, Watchdog, end_process
+from streams.adapters.kafka.watchdog import EXIT_CODE, LoopGuard, Watchdog, end_process
 from streams.settings import Settings
 
 #: Record batches stay below the broker's default limit of 1 MiB for a batch.
@@ -31,6 +31,7 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
 _A_DAY_S = 86_400.0
 _FAIL_STOP_S = 10.0
+_STOP_S = 15.0
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class WorkerApp(faust.App):
         try:
             if self._consumer is not None and not self.crashed and self._consumer.assignment():
                 await self._consumer.quiesce()
+                # All is done and committed; a join in progress would hold the client for a minute or more.
+                _end_after(_STOP_S, "left without waiting for the group", 0)
         except ConsumerNotStarted:
             pass
         await super()._stop_consumer()
@@ -182,7 +185,7 @@ def _require_cython() -> None:
         )
 
 
-def _end_after(delay_s: float, reason: str) -> None:
-    timer = threading.Timer(delay_s, end_process, args=(reason,))
+def _end_after(delay_s: float, reason: str, code: int = EXIT_CODE) -> None:
+    timer = threading.Timer(delay_s, end_process, args=(reason, code))
     timer.daemon = True
     timer.start()
