@@ -94,12 +94,16 @@ def _query(engine: Engine, call: Call, settings: dict[str, str]) -> Answer:
 
 
 def _start(handle: sqlitelike.Connection, sql: str, format_name: str) -> Answer:
-    """The first piece of a result, and the stream the others come from."""
+    """The first two pieces of a result, and the stream others come from if there were two."""
     stream = handle.send_query(sql, format_name)
     first = stream.fetch()
     if first is None:
         return Answer(b"", format_name)
-    return Answer(first.bytes(), format_name, stream=stream, handle=handle)
+    data = first.bytes()
+    second = stream.fetch()
+    if second is None:
+        return Answer(data, format_name)
+    return Answer(data + second.bytes(), format_name, stream=stream, handle=handle)
 
 
 def _native_header(engine: Engine, call: Call, sql: str, statement: Statement) -> bytes:

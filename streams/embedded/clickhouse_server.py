@@ -69,7 +69,9 @@ class Endpoint:
         return web.Response(text="Ok.\n")
 
     async def _query(self, request: web.Request) -> web.StreamResponse:
-        query_id = request.query.get("query_id") or str(uuid.uuid4())
+        query_id = request.query.get("query_id", "")
+        if not query_id.isprintable() or not query_id:
+            query_id = str(uuid.uuid4())
         headers = {
             "X-ClickHouse-Server-Display-Name": f"ebbtide-embedded-{os.getpid()}",
             "X-ClickHouse-Query-Id": query_id,
@@ -97,8 +99,10 @@ class Endpoint:
         if call.encoding is not None:
             headers["Content-Encoding"] = call.encoding
         if answer.stream is None:
-            encoder = http.Encoder(call.encoding)
-            body = await self._in_thread(lambda: encoder.add(answer.data) + encoder.finish())
+            body = answer.data
+            if call.encoding is not None:
+                encoder = http.Encoder(call.encoding)
+                body = await self._in_thread(lambda: encoder.add(answer.data) + encoder.finish())
             return web.Response(body=body, headers=headers)
         return await self._stream(request, call, answer, headers)
 
@@ -177,6 +181,14 @@ class Endpoint:
         for framing in ("compress", "decompress"):
             if fields.get(framing, "0") not in ("0", "false"):
                 raise EngineError(48, f"DB::Exception: {framing}=1 is not supported. (NOT_IMPLEMENTED)")
+        default_format = (
+            fields.get("default_format")
+            or fields.get("format")
+            or request.headers.get("X-ClickHouse-Format")
+            or "TabSeparated"
+        )
+        if not default_format.isidentifier():
+            raise EngineError(73, f"DB::Exception: Unknown format {default_format!r}. (UNKNOWN_FORMAT)")
         query = fields.get("query", "").encode()
         settings = {
             name: value
@@ -186,10 +198,7 @@ class Endpoint:
         return http.Call(
             text=query + b"\n" + body if query and body else query or body,
             database=fields.get("database") or request.headers.get("X-ClickHouse-Database") or DATABASE,
-            default_format=fields.get("default_format")
-            or fields.get("format")
-            or request.headers.get("X-ClickHouse-Format")
-            or "TabSeparated",
+            default_format=default_format,
             query_id=query_id,
             wait_end=fields.get("wait_end_of_query", "0") not in ("0", "false"),
             encoding=http.choose_encoding(request.headers.get("Accept-Encoding", ""), settings),

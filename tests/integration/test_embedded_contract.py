@@ -155,6 +155,7 @@ def test_settings_in_the_url_apply_to_that_query_alone(raw: Raw) -> None:
         ("SELECT * FROM no_such_table", 60, 404),
         ("SELECT toUInt8('x')", 6, 400),
         ("SELECT 1; SELECT 2", 62, 400),
+        ("SELECT 1 FORMAT NoSuchFormat", 73, 404),
     ],
 )
 def test_an_error_has_its_code_in_header_and_body(raw: Raw, sql: str, code: int, status: int) -> None:

@@ -285,5 +285,13 @@ def test_what_is_not_supported_is_said(endpoint: ClickHouse, framing: str) -> No
         assert (error.code, error.headers["X-ClickHouse-Exception-Code"]) == (501, "48")
 
 
+def test_a_name_that_would_split_a_header_is_not_sent_back(endpoint: ClickHouse) -> None:
+    assert ask(endpoint, "SELECT 1", query_id="x\r\nSet-Cookie: a") == "1\n"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        ask(endpoint, "SELECT 1", default_format="CSV\r\nSet-Cookie: a")
+    with caught.value as error:
+        assert (error.code, error.headers["Set-Cookie"]) == (404, None)
+
+
 def test_a_session_id_is_accepted(endpoint: ClickHouse) -> None:
     assert ask(endpoint, "SELECT 1", session_id="s", session_timeout="60") == "1\n"
