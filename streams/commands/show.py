@@ -1,0 +1,114 @@
+"""How results are shown in a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from streams.adapters.clickhouse import Endpoint, connect, explained
+from streams.adapters.verify import VerifyReport
+from streams.commands.demo import Outcome
+from streams.sources.replayer import Progress as Advance
+from streams.sources.simulation import Truth
+
+#: Outcomes and lost stages beside the labels of the Chinese seller tools.
+LABELS = {
+    "converted": "成交",
+    "bounced": "跳失",
+    "browsed": "浏览流失",
+    "favorited": "收藏流失",
+    "carted": "加购流失",
+}
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[tuple[Advance, Any]]:
+    """A progress bar on standard error: (advance(sent, share), say(next step))."""
+    console = Console(stderr=True)
+    sent_so_far = TextColumn("{task.fields[sent]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), sent_so_far)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(doing, total=1.0, sent="")
+
+        def advance(sent: int, share: float) -> None:
+            doing_now = doing if share < 1 else "working it off"
+            bar.update(task, completed=share, sent=f"{sent:,} events", description=doing_now)
+
+        def say(step: str) -> None:
+            console.print(f"{step} …", style="dim")
+
+        yield advance, say
+
+
+def demo(console: Console, outcome: Outcome, truth: Truth | None, wrong: list[str]) -> None:
+    """The demo's report, for a person."""
+    report = outcome.report
+    events = report.events
+    console.print(
+        f"\n[bold]{events['in']:,} events[/] in {outcome.elapsed_s:.1f} s: {events['applied']:,} applied,"
+        f" {events['duplicate']:,} duplicate, {events['late']:,} late, {events['rejected']:,} rejected"
+    )
+    table = Table(box=None, padding=(0, 2))
+    for name, justify in (("sessions 访问", "left"), ("", "left"), ("count", "right"), ("share", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    total = report.sessions["total"]
+    for name, label in LABELS.items():
+        count = report.sessions[name]
+        kind = name if name == "converted" else f"lost, {name}"
+        table.add_row(kind, label, f"{count:,}", f"{count / total:.1%}" if total else "")
+    table.add_row("total", "", f"{total:,}", "")
+    console.print(table)
+    console.print(f"buyers {report.buyers:,}; lost, then recovered 挽回 {report.recovered:,}")
+    for name, money in (("value at risk 流失风险金额", report.value_at_risk), ("revenue", report.revenue)):
+        if money:
+            amounts = ", ".join(f"{amount} {currency}" for currency, amount in money.items())
+            console.print(f"{name}: {amounts}")
+    verified(console, outcome.verified)
+    if truth is not None and not wrong:
+        console.print("planted truth of the simulation: [green]every figure found[/]")
+    for sentence in wrong:
+        console.print(f"planted truth: [red]{sentence}[/]")
+
+
+def verified(console: Console, found: VerifyReport) -> None:
+    """What the comparison with batch SQL gave."""
+    colour = "green" if found.exact else "red"
+    console.print(
+        f"batch SQL over the raw events: [{colour}]{found.rows:,} sessions, {found.missing} missing,"
+        f" {found.extra} extra, {found.different} different[/]"
+        + (f" ({found.open:,} still open, not judged)" if found.open else "")
+    )
+    for leak in found.leaks:
+        console.print(f"  [red]{leak}[/]")
+    for sample in found.samples:
+        console.print(f"  {sample}", highlight=False)
+
+
+def query(url: str, text: str, output: str) -> None:
+    """Ask and print: a table, JSON lines, or tab-separated values."""
+    with explained(Endpoint.parse(url), "asking"):
+        client = connect(url)
+        try:
+            result = client.query(text)
+        finally:
+            client.close()
+    rows = result.result_rows
+    if output == "json":
+        for row in rows:
+            named = dict(zip(result.column_names, row, strict=True))
+            click.echo(json.dumps(named, default=str, ensure_ascii=False))
+    elif output == "tsv":
+        for row in rows:
+            click.echo("\t".join(str(cell) for cell in row))
+    else:
+        table = Table(*result.column_names, box=None, padding=(0, 2))
+        for row in rows:
+            table.add_row(*(str(cell) for cell in row))
+        Console(width=None).print(table)
