@@ -24,6 +24,7 @@ FROM
     SELECT topic, partition, 0, 0, 0, 0, 0, count(), 0, 0
     FROM events FINAL
     WHERE (topic, partition, offset) NOT IN (SELECT topic, partition, offset FROM late_events)
+        AND (topic, partition, offset) NOT IN (SELECT topic, partition, offset FROM dead_letters)
     GROUP BY topic, partition
     UNION ALL
     SELECT topic, partition, 0, 0, 0, 0, 0, 0, count(), 0

@@ -25,6 +25,8 @@ from streams.settings import Settings
 
 _MS: Final = pa.timestamp("ms", tz="UTC")
 _MONEY: Final = pa.decimal128(18, 4)
+#: Of sums: a million pieces at a price of twelve digits are more than _MONEY holds.
+_SUM: Final = pa.decimal128(38, 4)
 _TEXT: Final = pa.string()
 #: 1900-01-01 and the last millisecond of 2299: the range of DateTime64.
 _FIRST_MS: Final = -2_208_988_800_000
@@ -53,11 +55,11 @@ SESSIONS_SCHEMA: Final = pa.schema(
         ("visits", pa.uint32()),
         ("favorites", pa.uint32()),
         ("carts", pa.uint32()),
-        ("cart_value", _MONEY),
+        ("cart_value", _SUM),
         ("currency", _TEXT),
         ("mixed_currency", pa.bool_()),
         ("orders", pa.uint32()),
-        ("revenue", _MONEY),
+        ("revenue", _SUM),
         ("recovered", pa.bool_()),
         ("recovered_at", _MS),
         ("recovered_by", _TEXT),
@@ -307,9 +309,8 @@ def _array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
             pc.max_element_wise(stamps, _FIRST_MS, skip_nulls=False), _LAST_MS, skip_nulls=False
         )
         return stamps.cast(_MS)
-    if kind == _MONEY:
-        first = next((value for value in values if value is not None), None)
-        return pa.array(values, _TEXT).cast(_MONEY) if isinstance(first, str) else pa.array(values, _MONEY)
+    if kind == _SUM:
+        return pa.array(values, _TEXT).cast(_SUM)
     if kind == pa.uint8():
         return pa.array(values, pa.bool_()).cast(kind)
     return pa.array(values, kind)

@@ -1,0 +1,252 @@
+-- What the sessions must be: computed from the raw events in one batch, by the definitions and by nothing else.
+-- Shares no code with the stream. One row a session of the customers of one slice, in the columns of `sessions`.
+--
+-- {gap_ms}, {recovery_ms}, {amendment_ms}: the policy. {parts}: partitions of `events`; of each of them the
+-- slice {sub} of {subs}.
+WITH
+-- Of several events with one id the first to arrive stands (FINAL). Those that came behind the horizon, and those
+-- beyond a customer's bound, are in no verdict.
+accepted AS
+(
+    SELECT
+        customer_id, shop_id, partition, topic, action, id, toUnixTimestamp64Milli(occurred_at) AS t,
+        target, item_id, quantity, price, currency, order_id, total, refund_amount, lines,
+        channel, campaign, is_bot
+    FROM events FINAL
+    WHERE cityHash64(customer_id) % 8 IN {parts:Array(UInt8)}
+        AND intDiv(cityHash64(customer_id), 8) % {subs:UInt32} = {sub:UInt32}
+        AND (topic, partition, offset) NOT IN (SELECT topic, partition, offset FROM late_events)
+        AND (topic, partition, offset) NOT IN (SELECT topic, partition, offset FROM dead_letters)
+),
+-- Amendments are no activity. Silence of more than the gap opens the next session, exactly the gap does not.
+activity AS
+(
+    SELECT *, sum(opens) OVER (
+        PARTITION BY customer_id, shop_id ORDER BY t, id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS n
+    FROM
+    (
+        SELECT *, t - lagInFrame(t, 1, 0) OVER (
+            PARTITION BY customer_id, shop_id ORDER BY t, id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) > {gap_ms:Int64} AS opens
+        FROM accepted
+        WHERE action NOT IN ('cancelled', 'refunded')
+    )
+),
+spans AS
+(
+    SELECT
+        customer_id, shop_id, n,
+        any(partition) AS its_partition,
+        min(t) AS start_ms,
+        max(t) AS end_ms,
+        end_ms + {gap_ms:Int64} AS closes_ms,
+        count() AS all_events,
+        countIf(topic = 'visits') AS visits,
+        countIf(topic = 'favorites' AND action = 'add') AS favorites,
+        countIf(topic = 'carts') AS carts,
+        countIf(action = 'paid') AS payments,
+        max(is_bot) AS any_bot,
+        -- argMin passes over nulls.
+        argMinIf(item_id, (t, id), topic = 'visits') AS first_item,
+        argMin(channel, (t, id)) AS first_channel,
+        argMin(campaign, (t, id)) AS first_campaign,
+        argMinIf(currency, (t, id), topic = 'carts' AND isNotNull(price)) AS cart_currency,
+        groupUniqArrayIf(currency, topic = 'carts' AND isNotNull(price)) AS cart_currencies
+    FROM activity
+    GROUP BY customer_id, shop_id, n
+),
+-- A favorite stands if the last word on its item, or on the shop, was to add it.
+favored AS
+(
+    SELECT customer_id, shop_id, n, countIf(last_word = 'add') > 0 AS any_standing
+    FROM
+    (
+        SELECT customer_id, shop_id, n, argMax(action, (t, id)) AS last_word
+        FROM activity
+        WHERE topic = 'favorites'
+        GROUP BY customer_id, shop_id, n, if(target = 'shop', '', ifNull(item_id, ''))
+    )
+    GROUP BY customer_id, shop_id, n
+),
+-- A line holds what the last set, remove or clear left of it and what was added since; its price is the last told.
+cart_lines AS
+(
+    SELECT
+        customer_id, shop_id, n, item_id,
+        any(cleared_at) AS cleared,
+        groupArray((t, id, action, quantity)) AS said,
+        arraySort(arrayFilter(x -> x.3 IN ('set', 'remove'), said)) AS statements,
+        -- No statement reads as one at the beginning of time that left nothing.
+        if(empty(statements), (0, 0, '', 0), statements[-1]) AS statement,
+        (statement.1, statement.2) > cleared AS is_stated,
+        if(is_stated, (statement.1, statement.2), cleared) AS since,
+        if(is_stated AND statement.3 = 'set', statement.4, 0)
+            + arraySum(x -> if(x.3 = 'add' AND (x.1, x.2) > since, x.4, 0), said) AS pieces,
+        maxIf((t, id), action IN ('add', 'set')) AS touched,
+        argMaxIf((price, currency), (t, id), action IN ('add', 'set') AND isNotNull(price)) AS priced
+    FROM
+    (
+        SELECT
+            customer_id, shop_id, n, ifNull(item_id, '') AS item_id, toInt64(t) AS t, id, toString(action) AS action,
+            toInt64(ifNull(quantity, 0)) AS quantity, price, currency,
+            maxIf((toInt64(t), id), action = 'clear') OVER (PARTITION BY customer_id, shop_id, n) AS cleared_at
+        FROM activity
+        WHERE topic = 'carts'
+    )
+    WHERE action != 'clear'
+    GROUP BY customer_id, shop_id, n, item_id
+),
+cart_lines_of_session AS
+(
+    SELECT
+        customer_id, shop_id, n,
+        groupArray((item_id, pieces, touched, priced.1, priced.2)) AS filled
+    FROM cart_lines
+    WHERE pieces > 0
+    GROUP BY customer_id, shop_id, n
+),
+-- An order is what its earliest placed event says, or its earliest paid one; whatever event repeats it.
+mentioned AS
+(
+    SELECT
+        customer_id, shop_id, order_id,
+        argMin((toInt64(t), id, n, total, currency, lines), (action = 'paid', t, id)) AS first_mention,
+        groupArray(toInt64(t)) AS mention_times
+    FROM activity
+    WHERE topic = 'orders'
+    GROUP BY customer_id, shop_id, order_id
+),
+amended AS
+(
+    SELECT
+        customer_id, shop_id, order_id,
+        groupArray((
+            toInt64(t),
+            action = 'cancelled' OR isNull(refund_amount),
+            toDecimal128(ifNull(refund_amount, 0), 4)
+        )) AS amendments
+    FROM accepted
+    WHERE action IN ('cancelled', 'refunded')
+    GROUP BY customer_id, shop_id, order_id
+),
+orders AS
+(
+    SELECT
+        customer_id, shop_id, order_id, mention_times,
+        first_mention.1 AS moment,
+        first_mention.2 AS moment_id,
+        first_mention.3 AS in_session,
+        first_mention.5 AS order_currency,
+        arrayMap(x -> x.item_id, first_mention.6) AS items,
+        if(
+            isNull(first_mention.4),
+            arraySum(
+                x -> if(
+                    isNull(x.price),
+                    toDecimal128(0, 4),
+                    toDecimal128(ifNull(x.price, 0), 4) * x.quantity - toDecimal128(ifNull(x.discount, 0), 4)
+                ),
+                first_mention.6
+            ),
+            toDecimal128(ifNull(first_mention.4, 0), 4)
+        ) AS worth,
+        arrayFilter(x -> abs(x.1 - moment) <= {amendment_ms:Int64}, amendments) AS applied,
+        arraySum(x -> x.3, applied) AS taken_back,
+        arrayExists(x -> x.2, applied) OR (worth > 0 AND taken_back >= worth) AS is_reversed,
+        -- What counts towards a version may only grow, so an amendment counts if it is inside the window of any
+        -- mention: the moment itself moves when an earlier mention comes late.
+        length(mention_times) + arrayCount(
+            x -> arrayExists(m -> abs(x.1 - m) <= {amendment_ms:Int64}, mention_times), amendments
+        ) AS weight
+    FROM mentioned
+    LEFT JOIN amended USING (customer_id, shop_id, order_id)
+),
+orders_of_shop AS
+(
+    SELECT
+        customer_id, shop_id,
+        groupArray((
+            order_id, moment, moment_id, in_session, order_currency, items, worth, taken_back, is_reversed, weight,
+            mention_times
+        )) AS known
+    FROM
+    (
+        SELECT * REPLACE (ifNull(order_id, '') AS order_id) FROM orders
+    )
+    GROUP BY customer_id, shop_id
+),
+judged AS
+(
+    SELECT
+        customer_id, shop_id, n, its_partition, start_ms, end_ms, closes_ms, all_events, visits, favorites, carts,
+        payments, any_bot, first_item, first_channel, first_campaign, cart_currencies, any_standing,
+        arrayFilter(o -> o.4 = n, known) AS own,
+        arrayFilter(o -> NOT o.9, own) AS standing_orders,
+        arraySort(arrayMap(o -> (o.2, o.3, assumeNotNull(o.5)), arrayFilter(o -> isNotNull(o.5), own))) AS priced_orders,
+        if(empty(priced_orders), cart_currency, priced_orders[1].3) AS its_currency,
+        -- A line is bought by a standing order of its session that has the item and is not older than its last touch.
+        arrayFilter(
+            line -> NOT arrayExists(o -> has(o.6, line.1) AND (o.2, o.3) >= line.3, standing_orders), filled
+        ) AS standing_lines,
+        arrayFilter(
+            o -> arrayExists(
+                m -> (m BETWEEN start_ms AND end_ms) OR (m > closes_ms AND m <= closes_ms + {recovery_ms:Int64}),
+                o.11
+            ),
+            known
+        ) AS bearing,
+        arraySort(arrayMap(
+            o -> (o.2, o.3, o.1),
+            arrayFilter(o -> NOT o.9 AND o.2 > closes_ms AND o.2 <= closes_ms + {recovery_ms:Int64}, known)
+        )) AS comebacks
+    FROM spans
+    LEFT JOIN favored USING (customer_id, shop_id, n)
+    LEFT JOIN cart_lines_of_session USING (customer_id, shop_id, n)
+    LEFT JOIN orders_of_shop USING (customer_id, shop_id)
+)
+SELECT
+    lower(hex(xxh3_128(concat(customer_id, '\0', shop_id, '\0', toString(start_ms))))) AS session_id,
+    shop_id,
+    customer_id,
+    start_ms AS started_at,
+    end_ms AS ended_at,
+    if(empty(standing_orders), 'lost', 'converted') AS outcome,
+    multiIf(
+        notEmpty(standing_orders), NULL,
+        notEmpty(standing_lines), 'carted',
+        any_standing, 'favorited',
+        all_events = 1 AND visits = 1, 'bounced',
+        'browsed'
+    ) AS lost_stage,
+    all_events AS events,
+    visits,
+    favorites,
+    carts,
+    arraySum(
+        line -> if(
+            isNull(line.4) OR ifNull(line.5 != its_currency, 0),
+            toDecimal128(0, 4),
+            toDecimal128(ifNull(line.4, 0), 4) * line.2
+        ),
+        standing_lines
+    ) AS cart_value,
+    its_currency AS currency,
+    arrayExists(o -> ifNull(o.5 != its_currency, 0), own)
+        OR arrayExists(x -> ifNull(x != its_currency, 0), cart_currencies) AS mixed_currency,
+    length(standing_orders) AS orders,
+    arraySum(
+        o -> if(ifNull(o.5 != its_currency, 0) OR o.8 > o.7, toDecimal128(0, 4), o.7 - o.8), standing_orders
+    ) AS revenue,
+    empty(standing_orders) AND notEmpty(comebacks) AS recovered,
+    if(recovered, comebacks[1].1, NULL) AS recovered_at,
+    if(recovered, comebacks[1].3, NULL) AS recovered_by,
+    first_item AS landing_item,
+    first_channel AS channel,
+    first_campaign AS campaign,
+    any_bot AS is_bot,
+    all_events + arraySum(o -> o.10, bearing) AS version,
+    its_partition AS partition
+FROM judged
+-- Payments of orders that are other sessions' are no session.
+WHERE NOT (payments = all_events AND empty(own))
