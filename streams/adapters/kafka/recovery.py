@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from faust.tables.manager import TableManager
-from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
+from faust.tables.recovery import Recovery
 from faust.types import TP
 from mode import Service
 
@@ -34,22 +34,40 @@ class RecoveryTooSlow(TableError):
 class Restore(Recovery):
     """One pass per assignment: replay, seek the inputs, then let the flow begin."""
 
+    _attempt: asyncio.Task[None] | None = None
+
     #: Rows replayed since the start of the process, and seconds spent on it.
     rows = 0
     seconds = 0.0
 
     @Service.task
     async def _restart_recovery(self) -> None:
-        while not self.should_stop:
-            if await self.wait_for_stopped(self.signal_recovery_start):
-                return
+        while not await self.wait_for_stopped(self.signal_recovery_start):
             self.signal_recovery_start.clear()
-            try:
-                await self._wait(self._begin(self._generation_id))
-            except (RebalanceAgain, Interrupted):
-                continue  # the assignment that interrupted it has signalled, or will
-            except ServiceStopped:
-                return
+            await self.abandon()
+            self._attempt = asyncio.create_task(self._try(self._generation_id))
+
+    async def _try(self, generation: int) -> None:
+        try:
+            await self._begin(generation)
+        except Interrupted:
+            self.log.info("Another rebalance began before the tables were restored")
+        except Exception as exc:
+            await self.app.crash(exc)
+
+    async def abandon(self) -> None:
+        """Stop restoring, and return when nothing of it runs any more.
+
+        Before anybody decides which partitions to keep: a replay of the assignment before would put rows
+        of a partition back after it was dropped.
+        """
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None and not attempt.done():
+            attempt.cancel()
+            await asyncio.wait([attempt])
+
+    async def on_stop(self) -> None:
+        await self.abandon()
 
     @Service.task
     async def _slurp_changelogs(self) -> None:

@@ -261,6 +261,7 @@ class Consumer(driver.Consumer):
         if self.app.should_stop:
             return
         try:
+            await self.app.tables.recovery.abandon()
             await self.quiesce()
             await self._on_partitions_revoked(revoked)
         except Exception as exc:
