@@ -206,7 +206,8 @@ judged AS
     LEFT JOIN orders_of_shop USING (customer_id, shop_id)
 )
 SELECT
-    lower(hex(xxh3_128(concat(customer_id, '\0', shop_id, '\0', toString(start_ms))))) AS session_id,
+    -- hex leaves leading zeros out.
+    leftPad(lower(hex(xxh3_128(concat(customer_id, '\0', shop_id, '\0', toString(start_ms))))), 32, '0') AS session_id,
     shop_id,
     customer_id,
     start_ms AS started_at,
