@@ -30,7 +30,7 @@ from streams.domain.events import Input
 from streams.domain.facts import SessionFact
 from streams.domain.policy import Policy
 from streams.domain.progress import MARKER_KEY, Progress, decode_marker, encode_marker, is_stale
-from streams.domain.visitor import CLASSES, LATE, REFUSED, Context, Transition, advance, header
+from streams.domain.visitor import APPLIED, CLASSES, LATE, REFUSED, Context, Transition, advance, header
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -145,15 +145,15 @@ class Step:
         if result.stored is not before:
             self.changes[key] = result.stored
             # A deadline that has moved later is found to have moved when the earlier one comes.
-            if result.stored is not None and (before is None or result.wake_at < header(before)[0]):
+            if result.wake_at is not None:
                 self.wakes.append((key, result.wake_at))
-        for fact in result.facts:
-            self.facts.append((key, fact))
+        if result.facts:
+            self.facts += [(key, fact) for fact in result.facts]
         if result.answers:
             self.answers += result.answers
-        tally = self.tally
-        for kind, count in enumerate(result.tally):
-            tally[kind] += count
+        self.tally[APPLIED] += result.applied
+        for kind in result.odd:
+            self.tally[kind] += 1
 
 
 class Customers:
@@ -271,21 +271,14 @@ class Customers:
         context = msgspec.structs.replace(step.context, watermark=watermark)
         due = partition.deadlines.due(watermark, self._settings.due_per_batch)
         for key in chain(unpaid, due):
-            if key in step.changes:
-                state = step.changes[key]
-                if state is not None:
-                    step.wakes.append((key, header(state)[0]))
-                continue
             state = self._states.get(number, key)
-            if state is None:
-                continue
-            wake_at = header(state)[0]
-            if wake_at <= watermark or key in unpaid:
-                result = advance(key.decode(), state, (), context)
-                step.take(key, state, result)
-                wake_at = result.wake_at
-            if key not in step.changes or step.changes[key] is not None:
-                step.wakes.append((key, wake_at))
+            if key in step.changes:
+                pass  # advanced a moment ago: its turn comes with the next batch
+            elif state is not None and (header(state)[0] <= watermark or key in unpaid):
+                step.take(key, state, advance(key.decode(), state, (), context))
+            state = step.changes.get(key, state)
+            if state is not None:
+                step.wakes.append((key, header(state)[0]))
 
     async def _answer(self, number: int, step: Step, watermark: int) -> None:
         late = [event for event, kind in step.answers if kind == LATE]

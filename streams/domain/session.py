@@ -52,7 +52,7 @@ class Session(Struct, array_like=True, gc=False):
         self.ids.add(key)
         if isinstance(body, Visit):
             self.visits += 1
-            if body.item_id is not None:
+            if body.item_id is not None and (self.landing is None or t <= self.landing[0]):
                 self.landing = _earliest(self.landing, (t, key, body.item_id))
         elif isinstance(body, Favorite):
             self._favorite(t, key, body)
@@ -60,9 +60,9 @@ class Session(Struct, array_like=True, gc=False):
             self._cart(t, key, body)
         elif body.action == "paid":
             self.paid += 1
-        if body.channel is not None:
+        if body.channel is not None and (self.channel is None or t <= self.channel[0]):
             self.channel = _earliest(self.channel, (t, key, body.channel))
-        if body.campaign is not None:
+        if body.campaign is not None and (self.campaign is None or t <= self.campaign[0]):
             self.campaign = _earliest(self.campaign, (t, key, body.campaign))
         if body.is_bot:
             self.is_bot = True

@@ -77,15 +77,19 @@ class Transition(Struct, gc=False):
     """What one step gives.
 
     stored: None when nothing needs keeping, the very object that came in when nothing changed.
+    wake_at: a deadline that is new, or earlier than the one the state came with; None if that one serves.
     answers: (input, class) of late and refused events, to be recorded before the state is: a state that has
-    seen an event does not answer it again. tally: by class, the inputs not counted in a completed batch yet.
+    seen an event does not answer it again.
+    applied, odd: the inputs that no completed batch has counted yet: how many were applied, and the class of
+    each that was not.
     """
 
     stored: bytes | None
+    wake_at: int | None
     facts: list[SessionFact]
-    answers: list[tuple[Input, int]]
-    tally: list[int]
-    wake_at: int
+    applied: int = 0
+    odd: Sequence[int] = ()
+    answers: Sequence[tuple[Input, int]] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -97,7 +101,7 @@ def decode(stored: bytes) -> Visitor:
     decoder = _decoders.get(stored[0])
     if decoder is None:
         raise ValueError(f"customer state of version {stored[0]} is newer than this release, which knows 1")
-    return decoder(memoryview(stored)[_BODY:])
+    return decoder(stored[_BODY:])
 
 
 def encode(visitor: Visitor, wake_at: int, batch: int) -> bytes:
@@ -116,51 +120,65 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
 
     Called without inputs when the state's deadline has passed.
     """
-    watermark, policy = context.watermark, context.policy
-    tally = [0] * CLASSES
+    watermark, policy, done = context.watermark, context.policy, context.done
+    facts: list[SessionFact] = []
+    odd: list[int] = []
     answers: list[tuple[Input, int]] = []
     unpaid: list[Owed] = []
+    applied = 0
     if stored is None:
-        visitor = Visitor([-1] * len(context.done))
+        visitor = Visitor([-1] * len(done))
+        wake_before = NEVER
     else:
         visitor = decode(stored)
+        wake_before, batch, _ = header(stored)
         if visitor.odd:
-            visitor.odd = [seen for seen in visitor.odd if seen[1] > context.done[seen[0]]]
+            visitor.odd = [seen for seen in visitor.odd if seen[1] > done[seen[0]]]
         if visitor.owed:
-            if header(stored)[1] > context.paid:
+            if batch > context.paid:
                 unpaid = visitor.owed
             visitor.owed = []
-    facts: list[SessionFact] = []
     changed = not inputs
+    seen = visitor.applied
     room = _room(visitor, stored, len(inputs), policy.max_events)
     for event in inputs:
         topic, offset = event.topic, event.offset
-        if offset <= visitor.applied[topic] or offset <= context.done[topic]:
-            if offset > context.done[topic]:
-                tally[_class_of(visitor, topic, offset)] += 1
+        if offset <= seen[topic] or offset <= done[topic]:
+            if offset > done[topic]:
+                kind = _class_of(visitor, topic, offset)
+                if kind == APPLIED:
+                    applied += 1
+                else:
+                    odd.append(kind)
             continue
         changed = True
-        visitor.applied[topic] = offset
+        seen[topic] = offset
         kind = _take(customer_id, visitor, event, watermark, policy, room, facts)
-        tally[kind] += 1
         if kind == APPLIED:
+            applied += 1
             room -= 1
         else:
+            odd.append(kind)
             visitor.odd.append((topic, offset, kind))
             if kind >= LATE:
                 answers.append((event, kind))
+    wake_at = NEVER
     if changed:
-        for shop_id in list(visitor.shops):
-            _settle(customer_id, visitor, shop_id, watermark, policy, facts)
+        for shop_id in tuple(visitor.shops):
+            due = _settle(customer_id, visitor, shop_id, watermark, policy, facts)
+            if due < wake_at:
+                wake_at = due
     if unpaid:
         facts += _again(customer_id, visitor, unpaid, policy)
         visitor.owed = unpaid + visitor.owed
     if not changed:
-        return Transition(stored, facts, answers, tally, header(stored)[0] if stored else NEVER)
-    if not visitor.shops and not visitor.owed and not visitor.odd:
-        return Transition(None, facts, answers, tally, NEVER)
-    wake_at = _wake_at(visitor, watermark, policy)
-    return Transition(encode(visitor, wake_at, context.batch), facts, answers, tally, wake_at)
+        return Transition(stored, None, facts, applied, odd, answers)
+    if not visitor.shops:
+        if not visitor.owed and not visitor.odd:
+            return Transition(None, None, facts, applied, odd, answers)
+        wake_at = AT_ONCE
+    kept = encode(visitor, wake_at, context.batch)
+    return Transition(kept, wake_at if wake_at < wake_before else None, facts, applied, odd, answers)
 
 
 def _room(visitor: Visitor, stored: bytes | None, inputs: int, limit: int) -> int:
@@ -218,35 +236,46 @@ def _take(
 
 def _settle(
     customer_id: str, visitor: Visitor, shop_id: str, watermark: int, policy: Policy, facts: list[SessionFact]
-) -> None:
-    """Owe the verdicts that are new or have changed, and forget what nothing can change any more."""
+) -> int:
+    """Owe the verdicts that are new or have changed, and forget what nothing can change any more.
+
+    Returns the watermark at which time alone changes something next; NEVER for a shop that is gone.
+    """
     shop = visitor.shops[shop_id]
     orders = shop.orders
-    kept: list[Session] = []
+    due = NEVER
+    gone: list[Session] = []
     for session in shop.sessions:
-        closed = closes_at(session, policy)
-        if watermark <= closed:
-            kept.append(session)
-            continue
-        # Without orders the version is the session's own count of events.
-        if orders or session.published != session.events:
-            _publish(customer_id, visitor, shop_id, session, policy, facts)
-        settled = closed + policy.recovery_window + policy.horizon
-        if watermark > settled:
-            if not orders or watermark > _expires(session, orders, policy):
-                continue
-            session.ids = set()
-        kept.append(session)
-    if len(kept) != len(shop.sessions):
-        shop.sessions = kept
+        until = session.end + policy.gap
+        if watermark > until:
+            # Without orders the version is the session's own count of events.
+            if orders or session.published != session.events:
+                _publish(customer_id, visitor, shop_id, session, policy, facts)
+            until += policy.recovery_window + policy.horizon
+            if watermark > until:
+                if orders:
+                    until = _expires(session, orders, policy)
+                if watermark > until:
+                    gone.append(session)
+                    continue
+                session.ids = set()
+        if until < due:
+            due = until
+    for session in gone:
+        shop.sessions.remove(session)
     if orders:
-        for order_id in [o for o, record in orders.items() if watermark > _order_expires(record, policy)]:
-            if not any(order_id in relevant(s, orders, policy) for s in kept):
+        for order_id, record in list(orders.items()):
+            until = _order_expires(record, policy)
+            if watermark <= until:
+                due = min(due, until)
+            elif not any(order_id in relevant(s, orders, policy) for s in shop.sessions):
                 del orders[order_id]
         if not orders:
             shop.orders = None
-    if not kept and not shop.orders:
+    if not shop.sessions and not shop.orders:
         del visitor.shops[shop_id]
+        return NEVER
+    return due + 1
 
 
 def _publish(
@@ -296,24 +325,3 @@ def _again(customer_id: str, visitor: Visitor, unpaid: list[Owed], policy: Polic
                     if fact is not None:
                         facts.append(fact)
     return facts
-
-
-def _wake_at(visitor: Visitor, watermark: int, policy: Policy) -> int:
-    """The next watermark at which time alone changes something."""
-    wake_at = NEVER if visitor.shops else AT_ONCE
-    for shop in visitor.shops.values():
-        orders = shop.orders
-        for session in shop.sessions:
-            closed = closes_at(session, policy)
-            if watermark <= closed:
-                due = closed
-            elif session.ids or not orders:
-                due = closed + policy.recovery_window + policy.horizon
-            else:
-                due = _expires(session, orders, policy)
-            wake_at = min(wake_at, due + 1)
-        for record in orders.values() if orders else ():
-            due = _order_expires(record, policy)
-            if due >= watermark:
-                wake_at = min(wake_at, due + 1)
-    return wake_at

@@ -49,7 +49,9 @@ class Run:
     def _advance(self, customer: str, events: Sequence[Input], watermark: int) -> None:
         context = Context(watermark, self.policy, self.batch, self.batch - 1, [-1] * 4)
         result = advance(customer, self.states.get(customer), events, context)
-        self.tally = [a + b for a, b in zip(self.tally, result.tally, strict=True)]
+        self.tally[APPLIED] += result.applied
+        for kind in result.odd:
+            self.tally[kind] += 1
         if result.stored is None:
             self.states.pop(customer, None)
         else:
