@@ -143,6 +143,18 @@ def test_a_key_that_is_not_the_customer_is_refused(key: bytes) -> None:
     assert refusal(key=key).reason is R.KEY_MISMATCH
 
 
+def test_keys_are_compared_one_by_one_though_newlines_could_shift_them() -> None:
+    shifted = [
+        record("visits", visit(customer_id="a"), key=b"a\nb"),
+        record("visits", visit(customer_id="b\nc"), key=b"c"),
+    ]
+    accepted, rejected = decode_batch(0, shifted, 0)
+    assert accepted == []
+    assert [r.reason for r in rejected] == [R.KEY_MISMATCH, R.INVALID_FIELD]
+    swapped = [record("visits", visit(customer_id=c), key=k) for c, k in [("a", b"b"), ("b", b"a")]]
+    assert [r.reason for r in decode_batch(0, swapped, 0)[1]] == [R.KEY_MISMATCH] * 2
+
+
 def test_exactly_the_tolerance_ahead_is_accepted_and_a_millisecond_more_is_not() -> None:
     exactly = record("visits", visit(), arrived=NOON - 5 * MINUTE)
     beyond = record("visits", visit(), arrived=NOON - 5 * MINUTE - 1, offset=1)
