@@ -224,7 +224,7 @@ def event_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Tabl
         index = _INPUT_INDEX[topic.removeprefix(settings.topic_prefix)]
         inputs, _ = decode_batch(index, list(group), settings.policy.ahead_tolerance)
         if inputs:
-            parts.append(_event_table(index, partition, inputs))
+            parts.append(input_rows(index, partition, inputs))
     return pa.concat_tables(parts) if parts else EVENTS_SCHEMA.empty_table()
 
 
@@ -239,7 +239,8 @@ TABLES: Final[dict[str, tuple[str, RowMaker]]] = {
 }
 
 
-def _event_table(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
+def input_rows(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
+    """Rows of ``events`` for decoded events of one partition of the input topic ``index``."""
     count = len(inputs)
     bodies = [event.body for event in inputs]
     own = _BODY_COLUMNS[_BODIES[index]]
