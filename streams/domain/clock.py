@@ -19,6 +19,9 @@ class PartitionClock:
     The watermark never goes backwards.
     """
 
+    #: Ticks kept while a topic is behind. When it has caught up it wants the newest, so older ones may go.
+    MOST_TICKS = 64
+
     __slots__ = ("_ticks", "times", "watermark")
 
     def __init__(self, topics: int) -> None:
@@ -34,6 +37,9 @@ class PartitionClock:
     def tick(self, at: int, received: float) -> None:
         """A tick says that it is ``at`` ms; ``received`` is on the clock that ``CaughtUp`` compares with."""
         self._ticks.append((received, at))
+        if len(self._ticks) > self.MOST_TICKS:
+            # Every second one: what is left still spans the whole wait.
+            del self._ticks[1:-1:2]
 
     def advance(self, caught_up: CaughtUp) -> int:
         """Apply the ticks that hold by now, and return the watermark in ms (UNKNOWN before there is one)."""

@@ -131,11 +131,11 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
         wake_before = NEVER
     else:
         visitor = decode(stored)
-        wake_before, batch, _ = header(stored)
+        wake_before = int.from_bytes(stored[1:9], "big")
         if visitor.odd:
             visitor.odd = [seen for seen in visitor.odd if seen[1] > done[seen[0]]]
         if visitor.owed:
-            if batch > context.paid:
+            if header(stored)[1] > context.paid:
                 unpaid = visitor.owed
             visitor.owed = []
     changed = not inputs

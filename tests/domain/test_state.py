@@ -1,0 +1,96 @@
+"""The state's kept form: old states decode, foreign ones are refused, idle ones are small."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from streams.domain.events import Cart, Favorite, Order, OrderLine, Visit
+from streams.domain.progress import MARKER_KEY, Progress, decode_marker, encode_marker, is_stale
+from streams.domain.visitor import AT_ONCE, Context, advance, decode, encode, header
+from tests.domain.stories import POLICY, deliver, make
+
+#: A state as release 0.1 wrote it; never to be written anew, only joined by those of later versions.
+GOLDEN = Path(__file__).parent / "state_v1.hex"
+
+
+def written(batch: int = 3) -> bytes:
+    """A state with something in every field."""
+    t = 10**12
+    events = deliver(
+        [
+            make(t, "v", Visit, item_id="a", channel="ads", campaign="11.11"),
+            make(t + 1, "f", Favorite, action="add", item_id="a"),
+            make(t + 2, "c", Cart, action="add", item_id="b", price=Decimal("9.99"), currency="CNY"),
+            make(t + 3, "o", Order, action="placed", order_id="o1", lines=(OrderLine(item_id="a"),)),
+            make(t + 4, "r", Order, action="refunded", order_id="o1", refund_amount=Decimal(1)),
+            make(t + 5, "b", Visit, shop_id="z", is_bot=True),
+        ]
+    )
+    stored = advance("c", None, events, Context(-1, POLICY, batch - 1, batch - 2, [-1] * 4)).stored
+    again = [make(t, "v", Visit, offset=9)]
+    context = Context(t + POLICY.gap + 10, POLICY, batch, batch - 1, [-1] * 4)
+    kept = advance("c", stored, again, context).stored
+    assert kept is not None
+    return kept
+
+
+def test_a_state_of_the_first_version_still_decodes() -> None:
+    """Whoever changes the layout adds a version and keeps reading the old one."""
+    golden = bytes.fromhex(GOLDEN.read_text())
+    visitor = decode(golden)
+    assert visitor == decode(written())
+    assert set(visitor.shops) == {"s", "z"}
+    assert visitor.odd == [(0, 9, 1)]
+    assert header(golden)[1] == 3
+
+
+def test_a_state_of_a_newer_release_is_refused_and_not_misread() -> None:
+    """Going back to an older release with newer state stops with a sentence."""
+    with pytest.raises(ValueError, match="version 9 is newer"):
+        decode(b"\x09" + written()[1:])
+
+
+def test_the_header_is_read_without_the_body() -> None:
+    """Deadlines are rebuilt from headers alone."""
+    kept = written(batch=7)
+    wake_at, batch, owes = header(kept[:18])
+    assert (batch, owes) == (7, True)
+    assert wake_at > AT_ONCE
+    assert encode(decode(kept), wake_at, 7) == kept
+
+
+def test_rows_of_a_worker_that_had_lost_the_partition_are_stale() -> None:
+    """An older batch, or fewer events seen in the same one, never replaces what its successor wrote."""
+    new, old = written(batch=8), written(batch=7)
+    assert is_stale(new, old)
+    assert not is_stale(old, new)
+    fewer = decode(new)
+    fewer.applied[0] -= 1
+    assert is_stale(new, encode(fewer, 1, 8))
+    assert not is_stale(encode(fewer, 1, 8), new)
+
+
+def test_a_marker_is_no_state_and_is_stale_by_its_batch() -> None:
+    """The marker's key is no customer's, its form no state's."""
+    earlier, later = Progress.start(4), Progress.start(4)
+    later.batch = 1
+    assert is_stale(encode_marker(later), encode_marker(earlier))
+    assert not is_stale(encode_marker(earlier), encode_marker(later))
+    assert decode_marker(encode_marker(later)) == later
+    assert MARKER_KEY.startswith(b"\x00")
+    with pytest.raises(ValueError, match="marker"):
+        decode_marker(written())
+
+
+def test_an_idle_customer_takes_at_most_400_bytes() -> None:
+    """One closed session of five events, one of them an order, waiting for what may still change it."""
+    t = 10**12
+    events = [make(t + n, f"event-{n}", Visit, shop_id="shop-00017", item_id="item-123456") for n in range(4)]
+    order = make(t + 9, "order-event", Order, shop_id="shop-00017", action="placed", order_id="order-123456")
+    stored = advance("c", None, deliver([*events, order]), Context(-1, POLICY, 1, 0, [-1] * 4)).stored
+    closed = advance("c", stored, (), Context(t + POLICY.gap + 10, POLICY, 2, 1, [-1] * 4)).stored
+    assert closed is not None
+    assert len(closed) <= 400
