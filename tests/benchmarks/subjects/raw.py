@@ -1,0 +1,35 @@
+"""The raw read: aiokafka's getmany over the four topics, nothing done with the records."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer
+
+from tests.benchmarks.subjects.telling import Options, Teller
+
+_FETCH_BYTES = 4 * 1024 * 1024  # as the customers worker fetches
+
+
+async def run(options: Options) -> None:
+    tell = Teller()
+    consumer = AIOKafkaConsumer(
+        *options.inputs,
+        bootstrap_servers=options.kafka,
+        group_id=f"{options.run}-raw",
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+    )
+    await consumer.start()
+    try:
+        count = 0
+        while count < options.events:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                count += len(records)
+            tell(count, last=count >= options.events)
+    finally:
+        await consumer.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Options.from_argv()))
