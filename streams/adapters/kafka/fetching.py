@@ -44,12 +44,13 @@ class Fetch(NamedTuple):
 
 
 class Drained(NamedTuple):
-    """Records of one partition, in offset order, and the position after them.
+    """Records of one partition, in offset order, and the positions before and after them.
 
     Without records, the position moved over offsets that hold nothing to read.
     """
 
     tp: TP
+    start: int
     records: list[ConsumerRecord[bytes | None, bytes | None]]
     position: int
     #: Monotonic seconds at which the response that carried them was received.
@@ -142,6 +143,7 @@ class ConsumerThread(AIOKafkaConsumerThread):
     def freeze(self, assigned: Iterable[Any] = ()) -> None:
         """Begin a new epoch: what was read so far is void. Newly assigned partitions wait for their seek."""
         self.epoch += 1
+        self._woken.set()
         self._reported = {}
         self.fetches = {}
         for tp in assigned:
@@ -153,14 +155,19 @@ class ConsumerThread(AIOKafkaConsumerThread):
         before, self._member = self._member, (coordinator.member_id, coordinator.generation)
         self.was_out = before is not None and before != (coordinator.member_id, coordinator.generation - 1)
 
-    async def poll(self, wait_s: float, max_records: int) -> Poll:
-        """What there is of the wanted partitions, at most ``max_records`` of each, awaited ``wait_s``."""
+    async def poll(self, epoch: int, wait_s: float, max_records: int) -> Poll:
+        """What there is of the wanted partitions, at most ``max_records`` of each, awaited ``wait_s``.
+
+        Nothing is taken for a reader whose ``epoch`` is over: its successor would miss it.
+        """
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         deadline = monotonic() + wait_s
         with fetcher._subscriptions.fetch_context():
             while True:
                 self._raise_if_dead(consumer)
+                if self.epoch != epoch:
+                    return Poll(self.epoch, [])
                 self._woken.clear()
                 drained = self._drain(fetcher, max_records)
                 remaining = deadline - monotonic()
@@ -202,14 +209,15 @@ class ConsumerThread(AIOKafkaConsumerThread):
                     break
                 del fetcher._records[tp]
                 result.check_raise()
+            state = subscriptions.subscription.assignment.state_value(tp)
             records = result.getall(max_records)
             if not result.has_more():
                 del fetcher._records[tp]
                 fetcher._notify(fetcher._wait_consume_future)
-            position = subscriptions.subscription.assignment.state_value(tp).position
-            if records or position != self._reported.get(tp, position):
+            start, position = self._reported[tp], state.position
+            if position != start:
                 self._reported[tp] = position
-                out.append(Drained(TP(*tp), records, position, result._created))
+                out.append(Drained(TP(*tp), start, records, position, result._created))
         return out
 
     async def seek_committed(self, tps: Collection[TP]) -> tuple[int, dict[TP, int]]:
@@ -243,6 +251,7 @@ class ConsumerThread(AIOKafkaConsumerThread):
             assignment = fetcher._subscriptions.subscription.assignment
             positions = {tp: assignment.state_value(tp).position for tp in starts}
             self.epoch += 1
+            self._woken.set()
             self._reported = dict(positions)
             for tp in starts:
                 self.fetches.pop(tp, None)

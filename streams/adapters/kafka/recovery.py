@@ -124,10 +124,14 @@ class Restore(Recovery):
         ends = _Ends()
         while remaining:
             consumer.wanted, consumer.room = frozenset(remaining), len(remaining)
-            poll = await thread.run(thread.poll(_POLL_S, _MAX_RECORDS))
+            poll = await thread.run(thread.poll(epoch, _POLL_S, _MAX_RECORDS))
             if poll.epoch != epoch:
                 raise Interrupted
-            for tp, records, position, _ in poll.drained:
+            for tp, start, records, position, _ in poll.drained:
+                if start != read[tp]:
+                    raise TableError(
+                        f"changelog rows {read[tp]} to {start} of {tp.topic}-{tp.partition} are gone"
+                    )
                 tables[tp].replay(tp.partition, records, position)
                 read[tp] = position
                 rows += len(records)

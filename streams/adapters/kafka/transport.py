@@ -106,20 +106,24 @@ class Consumer(driver.Consumer):
                 except TimeoutError:
                     pass
                 continue
-            poll = await self._thread.run(self._thread.poll(_POLL_S, self.max_records))
+            poll = await self._thread.run(self._thread.poll(self._epoch, _POLL_S, self.max_records))
             for drained in poll.drained:
                 if poll.epoch != self._epoch or not self.flow_active:
                     break  # read before a seek or a rebalance: it will be read again where that left off
                 await self._deliver(drained)
 
     async def _deliver(self, drained: Drained) -> None:
-        tp, records, position, received_at = drained
+        tp, start, records, position, received_at = drained
         ledger = self._ledgers[tp]
-        if records and records[0].offset < ledger.read:
-            records = [record for record in records if record.offset >= ledger.read]
+        if start != ledger.read:
+            raise RuntimeError(f"read {tp.topic}-{tp.partition} at {start}, not at {ledger.read}")
         if not records:
             ledger.skip(position)
             return
+        if records[0].offset > start + 1:  # one offset may be a transaction's marker
+            self.log.warning(
+                "Offsets %d to %d of %s-%d are gone from the broker", start, records[0].offset - 1, *tp
+            )
         last = records[-1]
         bundle = Bundle(
             tp.topic,
