@@ -56,6 +56,11 @@ _SETTINGS: Final = {"async_insert": 0, "max_partitions_per_insert_block": 0}
 
 _OPTIONS: Final = frozenset({"verify", "ca_cert"})
 _STATUS = re.compile(r"response code (\d{3})")
+_AROUND = re.compile(r"^Received ClickHouse exception, code: \d+, server response: | \(for url [^)]*\)$")
+
+# What these log of a failure, our errors say.
+for _name in ("clickhouse_connect", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class StoreError(Exception):
@@ -153,7 +158,14 @@ def _explain(endpoint: Endpoint, doing: str, exc: ClickHouseError) -> StoreError
 
 
 def _one_line(exc: BaseException) -> str:
-    text = " ".join(str(exc).split("Stack trace", maxsplit=1)[0].split()) or type(exc).__name__
+    """What the server said, or what the operating system said, without what the driver says around it."""
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(exc).split("Stack trace", maxsplit=1)[0].split())
+    text = _AROUND.sub("", text) or type(exc).__name__
     return text if len(text) <= 400 else f"{text[:400]}…"
 
 
