@@ -31,12 +31,16 @@ class Topic:
     model: str | None
     cleanup_policy: Literal["delete", "compact"] = "delete"
     max_message_bytes: int | None = None
+    #: None leaves it to the broker's default.
+    retention_ms: int | None = None
 
     def config(self) -> dict[str, str]:
         """The broker-side settings that this topic must have."""
         config: dict[str, str] = {"cleanup.policy": self.cleanup_policy}
         if self.max_message_bytes is not None:
             config["max.message.bytes"] = str(self.max_message_bytes)
+        if self.retention_ms is not None:
+            config["retention.ms"] = str(self.retention_ms)
         return config
 
 
@@ -44,7 +48,10 @@ VISITS: Final = Topic("visits", "input", "customer_id", "Visit")
 FAVORITES: Final = Topic("favorites", "input", "customer_id", "Favorite")
 CARTS: Final = Topic("carts", "input", "customer_id", "Cart")
 ORDERS: Final = Topic("orders", "input", "customer_id", "Order")
-TICKS: Final = Topic("ticks", "internal", "none; the sender names the partition", None)
+#: A tick is of no use once a later one is there, and there are a few a second.
+TICKS: Final = Topic(
+    "ticks", "internal", "none; the sender names the partition", None, retention_ms=60 * 60 * 1000
+)
 CUSTOMERS_CHANGELOG: Final = Topic(
     "customers-state", "internal", "customer_id", None, "compact", CHANGELOG_MAX_BYTES
 )

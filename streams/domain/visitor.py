@@ -121,6 +121,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     Called without inputs when the state's deadline has passed.
     """
     watermark, policy, done = context.watermark, context.policy, context.done
+    oldest = watermark - policy.horizon
     facts: list[SessionFact] = []
     odd: list[int] = []
     answers: list[tuple[Input, int]] = []
@@ -153,7 +154,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
             continue
         changed = True
         seen[topic] = offset
-        kind = _take(customer_id, visitor, event, watermark, policy, room, facts)
+        kind = LATE if event.t < oldest else _take(customer_id, visitor, event, policy, room, facts)
         if kind == APPLIED:
             applied += 1
             room -= 1
@@ -196,41 +197,31 @@ def _class_of(visitor: Visitor, topic: int, offset: int) -> int:
 
 
 def _take(
-    customer_id: str,
-    visitor: Visitor,
-    event: Input,
-    watermark: int,
-    policy: Policy,
-    room: int,
-    facts: list[SessionFact],
+    customer_id: str, visitor: Visitor, event: Input, policy: Policy, room: int, facts: list[SessionFact]
 ) -> int:
-    if event.t < watermark - policy.horizon:
-        return LATE
+    """Put an event that is not late where it belongs, unless it is there or there is no room."""
     body = event.body
-    shop = visitor.shops.get(body.shop_id)
-    if shop is None:
-        shop = Shop()
-    elif shop.knows(event.id):
+    shop_id = body.shop_id
+    shop = visitor.shops.get(shop_id)
+    if shop is not None and shop.knows(event.id):
         return DUPLICATE
     if room <= 0:
         return REFUSED
-    visitor.shops[body.shop_id] = shop
-    activity = True
+    if shop is None:
+        shop = visitor.shops[shop_id] = Shop()
     if isinstance(body, Order):
         if shop.orders is None:
             shop.orders = {}
         record = shop.orders.get(body.order_id)
         if record is None:
             record = shop.orders[body.order_id] = OrderRecord()
-        if body.action in ("placed", "paid"):
-            record.mention(event, body)
-        else:
+        if body.action not in ("placed", "paid"):
             record.amend(event, body)
-            activity = False
-    if activity:
-        for start, version in place(shop, event, policy.gap):
-            visitor.owed.append(Owed(body.shop_id, start, version))
-            facts.append(tombstone(customer_id, body.shop_id, start, version))
+            return APPLIED
+        record.mention(event, body)
+    for start, version in place(shop, event, policy.gap):
+        visitor.owed.append(Owed(shop_id, start, version))
+        facts.append(tombstone(customer_id, shop_id, start, version))
     return APPLIED
 
 
