@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import GroupIdNotFoundError, KafkaError, TopicAlreadyExistsError
 
 from schemas import topics
 from streams.adapters.kafka.security import kafka_python_kwargs
@@ -19,6 +19,8 @@ from streams.settings import Settings
 _UNKNOWN_TOPIC: Final = 3
 _TIMEOUT_S: Final = 30.0
 _BOOTSTRAP_S: Final = 10.0
+#: A partition whose last record has been deleted, or is a marker, gives none: no reason to wait long.
+_STAMPS_S: Final = 5.0
 
 Partition = tuple[str, int]
 
@@ -136,6 +138,40 @@ def lag(settings: Settings, group: str, names: Sequence[str]) -> list[Lag]:
     ends = end_offsets(settings, names)
     committed = committed_offsets(settings, group)
     return [Lag(*tp, committed.get(tp), end) for tp, end in sorted(ends.items())]
+
+
+def brokers(settings: Settings) -> list[str]:
+    """``host:port`` of each broker of the cluster. Raises AdminError."""
+    with _admin(settings) as admin:
+        return sorted(f"{broker['host']}:{broker['port']}" for broker in admin.describe_cluster()["brokers"])
+
+
+def group_members(settings: Settings, group: str) -> int:
+    """How many consumers the group has now; 0 for one that does not exist. Raises AdminError."""
+    with _admin(settings) as admin:
+        try:
+            found = admin.describe_groups([group])[group]
+        except GroupIdNotFoundError:
+            return 0
+    return len(found["members"])
+
+
+def newest_stamps(settings: Settings, names: Sequence[str]) -> dict[Partition, int]:
+    """The time (ms) that the last record of each partition is stamped with; empty ones are left out.
+
+    Raises AdminError.
+    """
+    stamps: dict[Partition, int] = {}
+    with _consumer(settings) as consumer:
+        ends = {TopicPartition(*tp): end for tp, end in _ends(consumer, names).items() if end > 0}
+        consumer.assign(list(ends))
+        for tp, end in ends.items():
+            consumer.seek(tp, end - 1)
+        deadline = time.monotonic() + _STAMPS_S
+        while len(stamps) < len(ends) and time.monotonic() < deadline:
+            for tp, records in consumer.poll(timeout_ms=200).items():
+                stamps[tp.topic, tp.partition] = records[-1].timestamp
+    return stamps
 
 
 # -- the clients

@@ -84,6 +84,8 @@ class Restore(Recovery):
         app, consumer = self.app, self.app.consumer
         self.in_recovery = app.in_recovery = True
         self._recovery_started_at = monotonic()
+        # It waits for the flow; started once, and not to be left half started by the next rebalance.
+        await asyncio.shield(app._fetcher.maybe_start())
         try:
             await asyncio.wait_for(self._replay(consumer), app.recovery_deadline_s)
         except TimeoutError:
@@ -106,7 +108,6 @@ class Restore(Recovery):
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
         self.log.info("Worker ready")
-        await app._fetcher.maybe_start()
 
     async def _replay(self, consumer: Consumer) -> None:
         tables: dict[TP, StateTable] = {tp: self.tp_to_table[tp] for tp in self.active_tps}

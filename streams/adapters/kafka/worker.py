@@ -72,12 +72,12 @@ class WorkerApp(faust.App):
         consumer.must_drain = self._must_drain
         return consumer
 
-    async def crash(self, reason: BaseException) -> None:
-        """End the worker: agents stop, the group is left; after ten seconds the process ends anyhow."""
+    def _crash(self, reason: BaseException) -> None:
+        # Wherever a failure begins, it ends here: agents stop, the group is left, then the process goes.
         if not self.crashed:
-            print(f"ebbtide: {reason or type(reason).__name__}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"ebbtide: {str(reason) or type(reason).__name__}", file=sys.stderr, flush=True)  # noqa: T201
             _end_after(_FAIL_STOP_S, f"the worker did not stop within {_FAIL_STOP_S:g} s of its failure")
-        await super().crash(reason)
+        super()._crash(reason)
 
     async def on_start(self) -> None:
         await super().on_start()
@@ -85,6 +85,7 @@ class WorkerApp(faust.App):
 
     async def _stop_consumer(self) -> None:
         try:
+            await self.tables.recovery.abandon()
             if self._consumer is not None and not self.crashed and self._consumer.assignment():
                 await self._consumer.quiesce()
                 # All is done and committed; a join in progress would hold the client for a minute or more.
@@ -108,7 +109,7 @@ def make_faust_app(
     would be written under another owner; False for a role whose writes may be repeated by anyone.
     Raises RuntimeError without Faust's compiled parts: pure Python acknowledges what it skips.
     """
-    _require_cython()
+    require_cython()
     if data_dir is None:
         data_dir = Path(tempfile.mkdtemp(prefix="ebbtide-"))
         atexit.register(shutil.rmtree, data_dir, ignore_errors=True)
@@ -177,7 +178,8 @@ def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
     return 0
 
 
-def _require_cython() -> None:
+def require_cython() -> None:
+    """RuntimeError, one sentence, where Faust's compiled parts are missing."""
     if faust.streams._CStreamIterator is None or faust.transport.conductor.ConductorHandler is None:
         hint = "unset NO_CYTHON" if os.environ.get("NO_CYTHON") else "install a faust-streaming wheel"
         raise RuntimeError(
