@@ -20,7 +20,7 @@ from streams.embedded.broker import Broker
 from tests.integration import kafka_jars
 from tests.integration.kafka_server import KafkaCluster
 
-#: A broker and this process run on the first of our cores, a subject on the last: with one core they share it.
+#: A broker and this process run on the first of our cores, a subject on the last; one core is shared.
 _CORES: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 BROKER_CORES: Final = set(_CORES[:-1]) or set(_CORES)
 SUBJECT_CORE: Final = _CORES[-1]

@@ -167,7 +167,7 @@ def reading(kafka: str, names: list[str], partitions: int) -> Iterator[Reader]:
 
 
 class Ingest:
-    """How far a customers worker is, by the counts it sends with each batch: record timestamps are its own."""
+    """How far a customers worker is, by the counts it sends with each batch; the timestamps are its own."""
 
     def __init__(self, reader: Reader, order: list[str]) -> None:
         self._reader = reader

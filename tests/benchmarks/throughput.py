@@ -49,8 +49,8 @@ SUBJECTS: Final = {
         Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2),
         Subject("ebbtide", "ebbtide", "Ebbtide, customers worker"),
         Subject("faust", "stock_faust", "stock Faust, Table", events=45_000, target=25),
-        Subject("quix", "quix", "Quix Streams, state and changelog", target=2),
-        Subject("bytewax", "bytewax_flow", "Bytewax, session state", target=2),
+        Subject("quix", "quix", "Quix Streams, state and changelog", events=400_000, target=2),
+        Subject("bytewax", "bytewax_flow", "Bytewax, state and recovery", events=400_000, target=2),
     )
 }
 
@@ -68,7 +68,9 @@ class Bench:
         self.folder = folder
         self.inputs = tuple(f"{shape.name}-{name}" for name in INPUT_NAMES)
         began = time.monotonic()
-        machine.create_topics(server.address, {name: {} for name in self.inputs}, shape.partitions)
+        machine.create_topics(
+            server.address, {name: {"retention.ms": "-1"} for name in self.inputs}, shape.partitions
+        )
         self.workload: Workload = load(server.address, self.inputs, shape)
         self.load_s = time.monotonic() - began
         self._number = 0
@@ -122,9 +124,10 @@ def measure(
     bench = Bench(server, shape, folder)
     workload = bench.workload
     print(
-        f"\n{server.what}: {shape.events:,} events of {workload.mean_bytes:.0f} bytes, {shape.customers:,} customers,"
-        f" {workload.sessions:,} sessions ({workload.converted:,} converted) in {shape.span_h:g} h of event time,"
-        f" {shape.partitions} partitions a topic; loaded in {bench.load_s:.1f} s",
+        f"\n{server.what}: {shape.events:,} events of {workload.mean_bytes:.0f} bytes,"
+        f" {shape.customers:,} customers, {workload.sessions:,} sessions ({workload.converted:,} converted)"
+        f" in {shape.span_h:g} h of event time, {shape.partitions} partitions a topic;"
+        f" loaded in {bench.load_s:.1f} s",
         flush=True,
     )
     found: dict[str, list[Run]] = {subject.name: [] for subject in subjects}
@@ -138,8 +141,9 @@ def measure(
                 continue
             found[subject.name].append(run)
             print(
-                f"  run {number + 1} {subject.name:8} {run.rate:>9,.0f} events/s {run.cpu_us:>7.2f} µs of CPU an event"
-                f"  {run.events:>7,} events in {run.seconds:5.1f} s, peak {run.peak_mb:.0f} MB"
+                f"  run {number + 1} {subject.name:8} {run.rate:>9,.0f} events/s"
+                f" {run.cpu_us:>7.2f} µs of CPU an event  {run.events:>7,} events in {run.seconds:5.1f} s,"
+                f" peak {run.peak_mb:.0f} MB"
                 f"  (load before: {load_average:.1f})",
                 flush=True,
             )
@@ -190,17 +194,17 @@ def table(result: dict[str, Any]) -> str:
         "| subject | events/s, median (min – max) | CPU µs an event | peak MB | Ebbtide is | target |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    for name, figure in figures.items():
+    for name, found in figures.items():
         subject = SUBJECTS[name]
         ratio = wanted = ""
         if ours and name != "ebbtide":
-            times = ours["median"] / figure["median"]
+            times = ours["median"] / found["median"]
             ratio = f"{times:.1%} of it" if name == "raw" else f"{times:.1f}×"
             goal = f"{subject.target:.0%}" if name == "raw" else f"{subject.target:g}×"
             wanted = f"{goal}: {'met' if times >= subject.target else 'MISSED'}"
         lines.append(
-            f"| {subject.title} | {figure['median']:,} ({figure['min']:,} – {figure['max']:,}) |"
-            f" {figure['cpu_us_median']:.2f} | {figure['peak_mb']} | {ratio} | {wanted} |"
+            f"| {subject.title} | {found['median']:,} ({found['min']:,} – {found['max']:,}) |"
+            f" {found['cpu_us_median']:.2f} | {found['peak_mb']} | {ratio} | {wanted} |"
         )
     return "\n".join(lines)
 

@@ -30,6 +30,8 @@ _NAMES: Final = tuple(topic.name for topic in INPUTS)
 #: The first event of a session is a visit, the others are drawn: visit, favorite, cart, order.
 _WEIGHTS: Final = (0.76, 0.08, 0.12, 0.04)
 
+#: Topic index, partition, key, value, timestamp in ms.
+Record = tuple[int, int, bytes, bytes, int]
 Event = tuple[int, int, int, int]  # event time in ms, index in INPUTS, customer, number
 
 
@@ -126,14 +128,14 @@ def body_of(event: Event, shape: Shape) -> bytes:
         )
     else:
         tail = (
-            f',"action":"placed","order_id":"order-{number:012d}","lines":[{{"item_id":"{item}",'
-            f'"quantity":1,"price":"{10 + number % 90}.50"}}],"total":"{10 + number % 90}.50","currency":"EUR"}}'
+            f',"action":"placed","order_id":"order-{number:012d}","lines":[{{"item_id":"{item}","quantity":1,'
+            f'"price":"{10 + number % 90}.50"}}],"total":"{10 + number % 90}.50","currency":"EUR"}}'
         )
     return (head + tail).encode()
 
 
-def make(shape: Shape) -> tuple[Workload, Iterator[tuple[int, int, bytes, bytes, int]]]:
-    """The workload's figures, and its records: (topic index, partition, key, value, timestamp in ms)."""
+def make(shape: Shape) -> tuple[Workload, Iterator[Record]]:
+    """The workload's figures, and its records."""
     workload = Workload(shape)
     events = events_of(shape)
     last: dict[int, list[int]] = {}
@@ -149,7 +151,7 @@ def make(shape: Shape) -> tuple[Workload, Iterator[tuple[int, int, bytes, bytes,
     workload.last_ms = events[-1][0]
     counts = [0, 0, 0, 0]
 
-    def records() -> Iterator[tuple[int, int, bytes, bytes, int]]:
+    def records() -> Iterator[Record]:
         partitions: dict[int, int] = {}
         for event in events:
             t, topic, customer, _ = event
@@ -167,9 +169,7 @@ def make(shape: Shape) -> tuple[Workload, Iterator[tuple[int, int, bytes, bytes,
     return workload, records()
 
 
-async def _load(
-    kafka: str, names: Sequence[str], records: Iterator[tuple[int, int, bytes, bytes, int]]
-) -> None:
+async def _load(kafka: str, names: Sequence[str], records: Iterator[Record]) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=kafka, max_batch_size=_BATCH_BYTES, acks="all")
     await producer.start()
     try:

@@ -11,8 +11,10 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``inputs``: names on the broker of visits, favorites, carts, orders. ``run``: unlike any other run's name,
-    for groups and topics. ``events``: how many there are to read."""
+    """``inputs``: names on the broker of visits, favorites, carts, orders. ``events``: how many to process.
+
+    ``run``: a name that no other run has, for groups and topics.
+    """
 
     kafka: str
     inputs: tuple[str, ...]
