@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,19 @@ from streams.adapters.kafka.admin import check_topics, create_topics
 from streams.adapters.kafka.worker import run_worker
 from streams.adapters.verify import verify
 from streams.app import ROLES, create_app
+from streams.commands import options as given
 from streams.commands import show
+from streams.commands.dead_letters import dead_letters
 from streams.commands.demo import run_demo
+from streams.commands.doctor import doctor
 from streams.commands.errors import told
-from streams.embedded.clickhouse import ClickHouse
-from streams.settings import Settings, duration_ms
+from streams.commands.kept import clickhouse_url
+from streams.settings import Settings, SettingsError, duration_ms
 from streams.sources.registry import FORMATS, FileSource
 from streams.sources.replayer import TickPlan, replay
 from streams.sources.simulation import Simulation
 from streams.workers import PARENT_FLAG, Workers, end_with_parent
 
-_kafka = click.option("--kafka", metavar="HOST:PORT", help="Bootstrap servers; EBBTIDE_KAFKA.")
-_clickhouse = click.option("--clickhouse", metavar="URL", help="ClickHouse; EBBTIDE_CLICKHOUSE.")
-_prefix = click.option("--topic-prefix", metavar="TEXT", help="Before every topic; EBBTIDE_TOPIC_PREFIX.")
 _data = click.option(
     "--data", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to replay."
 )
@@ -43,15 +44,14 @@ _data_dir = click.option(
 )
 
 
-def _epilog(*examples: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
-
-
 def _horizon(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
-    return None if text is None else duration_ms(text)
+    try:
+        return None if text is None else duration_ms(text)
+    except SettingsError as exc:
+        raise click.BadParameter(str(exc)) from exc
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_epilog("ebbtide demo"))
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=given.epilog("ebbtide demo"))
 @click.version_option(package_name="ebbtide")
 def main() -> None:
     """Who is leaving your shop, why, and what you can still do.
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 @main.command(
-    epilog=_epilog(
+    epilog=given.epilog(
         "ebbtide demo",
         "ebbtide demo --data events.csv --format userbehavior --json",
         "ebbtide demo --data shuffled.csv --format userbehavior --horizon 12d --data-dir ./demo-data",
@@ -107,11 +107,11 @@ def demo(
         raise click.ClickException("the result is not what it must be" + "".join(f"; {w}" for w in wrong))
 
 
-@main.command(epilog=_epilog("ebbtide worker --agents customers,sink", "ebbtide worker --agents sink"))
+@main.command(epilog=given.epilog("ebbtide worker --agents customers,sink", "ebbtide worker --agents sink"))
 @click.option("--agents", default=",".join(ROLES), show_default=True, help="Which agents, by comma.")
-@_kafka
-@_clickhouse
-@_prefix
+@given.kafka
+@given.clickhouse
+@given.prefix
 @click.option(PARENT_FLAG, "with_parent", is_flag=True, hidden=True)
 @told
 def worker(agents: str, with_parent: bool, **options: Any) -> None:
@@ -140,12 +140,14 @@ def worker(agents: str, with_parent: bool, **options: Any) -> None:
         workers.wait(lambda: stopped)
 
 
-@main.command("replay", epilog=_epilog("ebbtide replay --data log.jsonl --format jsonl --kafka broker:9092"))
+@main.command(
+    "replay", epilog=given.epilog("ebbtide replay --data log.jsonl --format jsonl --kafka broker:9092")
+)
 @_data
 @_format
 @_shop
-@_kafka
-@_prefix
+@given.kafka
+@given.prefix
 @click.option("--rate", type=float, help="Records a second, at most.")
 @click.option("--ticks/--no-ticks", default=False, help="Send ticks of the data's own time.")
 @told
@@ -169,8 +171,10 @@ def replay_command(
     click.echo(f"sent {sent.total:,} records ({parts}) in {sent.seconds:.1f} s")
 
 
-@main.command("migrate", epilog=_epilog("ebbtide migrate --clickhouse http://default@127.0.0.1:8123/ebbtide"))
-@_clickhouse
+@main.command(
+    "migrate", epilog=given.epilog("ebbtide migrate --clickhouse http://default@127.0.0.1:8123/ebbtide")
+)
+@given.clickhouse
 @told
 def migrate_command(**options: Any) -> None:
     """Bring ClickHouse to this release's schema; safe to run again."""
@@ -178,60 +182,43 @@ def migrate_command(**options: Any) -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
-@main.command(epilog=_epilog('ebbtide sql "SELECT outcome, count() FROM sessions FINAL GROUP BY outcome"'))
+@main.command(
+    epilog=given.epilog('ebbtide sql "SELECT outcome, count() FROM sessions FINAL GROUP BY outcome"')
+)
 @click.argument("query")
-@_clickhouse
-@_data_dir
+@given.clickhouse
+@given.data_dir
 @click.option("--format", "output", default="table", type=click.Choice(["table", "json", "tsv"]))
 @told
 def sql(query: str, data_dir: Path | None, output: str, **options: Any) -> None:
     """Ask ClickHouse, or the data that a demo kept in DIR."""
-    if data_dir is None:
-        show.query(Settings.from_env(**options).clickhouse, query, output)
-        return
-    if not (data_dir / "clickhouse").is_dir():
-        hint = f"run `ebbtide demo --data-dir {data_dir}` first"
-        raise click.ClickException(f"{data_dir} holds no data of a demo; {hint}")
-    database = ClickHouse(data_dir / "clickhouse", data_dir)
-    database.start()
-    try:
-        show.query(database.url, query, output)
-    finally:
-        database.stop()
+    with clickhouse_url(Settings.from_env(**options), data_dir) as url:
+        show.query(url, query, output)
 
 
-@main.command("verify", epilog=_epilog("ebbtide verify", "ebbtide verify --data-dir ./demo-data"))
-@_kafka
-@_clickhouse
-@_prefix
-@_data_dir
+@main.command("verify", epilog=given.epilog("ebbtide verify", "ebbtide verify --data-dir ./demo-data"))
+@given.kafka
+@given.clickhouse
+@given.prefix
+@given.data_dir
 @told
 def verify_command(data_dir: Path | None, **options: Any) -> None:
     """Compute the sessions again by batch SQL over the raw events, and compare: 0 missing, 0 extra."""
     settings = Settings.from_env(**options)
-    database = None
-    if data_dir is not None:
-        database = ClickHouse(data_dir / "clickhouse", data_dir)
-        database.start()
-    try:
-        client = connect(settings.clickhouse if database is None else database.url)
+    with clickhouse_url(settings, data_dir) as url, closing(connect(url)) as client:
         found = verify(client, settings.policy)
-        client.close()
-    finally:
-        if database is not None:
-            database.stop()
     show.verified(Console(), found)
     sys.exit(0 if found.exact else 1)
 
 
-@main.group(epilog=_epilog("ebbtide topics create", "ebbtide topics check"))
+@main.group(epilog=given.epilog("ebbtide topics create", "ebbtide topics check"))
 def topics() -> None:
     """The topics of the pipeline."""
 
 
-@topics.command(epilog=_epilog("ebbtide topics create --kafka broker:9092"))
-@_kafka
-@_prefix
+@topics.command(epilog=given.epilog("ebbtide topics create --kafka broker:9092"))
+@given.kafka
+@given.prefix
 @told
 def create(**options: Any) -> None:
     """Create the topics that are missing."""
@@ -239,9 +226,9 @@ def create(**options: Any) -> None:
     click.echo("\n".join(f"created {name}" for name in made) or "every topic is there")
 
 
-@topics.command(epilog=_epilog("ebbtide topics check --kafka broker:9092"))
-@_kafka
-@_prefix
+@topics.command(epilog=given.epilog("ebbtide topics check --kafka broker:9092"))
+@given.kafka
+@given.prefix
 @told
 def check(**options: Any) -> None:
     """Say what is wrong with the topics; exit 1 if anything is."""
@@ -250,6 +237,9 @@ def check(**options: Any) -> None:
     click.echo("\n".join(problems) or "every topic is as it must be")
     sys.exit(1 if problems else 0)
 
+
+main.add_command(dead_letters)
+main.add_command(doctor)
 
 if __name__ == "__main__":
     main()

@@ -132,6 +132,15 @@ class Settings:
         return replace(self, policy=replace(self.policy, **changes))
 
 
+def unknown_variables(env: Mapping[str, str]) -> list[str]:
+    """Names in ``env`` that look like settings and are none: misspelt, or of another release."""
+    known = {f"EBBTIDE_{name.upper()}" for name in (*_POLICY_DURATIONS, "max_events")}
+    known |= {f"EBBTIDE_{f.name.upper()}" for f in fields(Settings) if f.name != "policy"}
+    # The tests have variables of their own.
+    mine = (name for name in env if name.startswith("EBBTIDE_") and not name.startswith("EBBTIDE_TEST_"))
+    return sorted(set(mine) - known)
+
+
 def _print(value: object) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 

@@ -21,6 +21,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
 from clickhouse_migrations.exceptions import MigrationException
 from clickhouse_migrations.migration import MigrationStorage
+from clickhouse_migrations.migrator import STATUS_APPLIED, STATUS_MD5_MISMATCH, STATUS_PENDING, STATUS_UNKNOWN
 from urllib3.exceptions import HTTPError
 
 #: Errors of the server that pass by themselves.
@@ -259,21 +260,52 @@ def migrate(url: str) -> list[str]:
                 client.command(f"CREATE DATABASE IF NOT EXISTS `{endpoint.database}` ENGINE = Atomic")
         finally:
             client.close()
-        cluster = ClickhouseCluster(
-            db_host=endpoint.host,
-            db_port=str(endpoint.port),
-            db_user=endpoint.user,
-            db_password=endpoint.password,
-            db_name=endpoint.database,
-            secure=endpoint.secure,
-            driver="clickhouse-connect",
-            verify=None if endpoint.verify else False,
-            ca_cert=endpoint.ca_cert,
-        )
         try:
-            applied: list[Any] = cluster.migrate(endpoint.database, folder, create_db_if_no_exists=False)
+            applied: list[Any] = _cluster(endpoint).migrate(
+                endpoint.database, folder, create_db_if_no_exists=False
+            )
         except MigrationException as exc:
             raise StoreError(
                 f"{endpoint} has a schema that does not follow from ours: {_one_line(exc)}"
             ) from exc
     return [names[migration.version] for migration in applied]
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStatus:
+    """How a database's schema stands to this release's migrations, by their file names.
+
+    changed: applied with another content; unknown: applied, and not of this release (their numbers).
+    """
+
+    applied: tuple[str, ...]
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def migration_status(url: str) -> MigrationStatus:
+    """What ``migrate`` would find; changes nothing. Raises StoreUnavailable or StoreError."""
+    endpoint = Endpoint.parse(url)
+    folder = sql_dir() / "migrations"
+    names = MigrationStorage(folder).migration_filenames()
+    by_state: dict[str, list[str]] = {}
+    with explained(endpoint, "looking at its migrations"):
+        for row in _cluster(endpoint).status(endpoint.database, folder):
+            by_state.setdefault(row.state, []).append(names.get(row.version, str(row.version)))
+    states = (STATUS_APPLIED, STATUS_PENDING, STATUS_MD5_MISMATCH, STATUS_UNKNOWN)
+    return MigrationStatus(*(tuple(by_state.get(state, ())) for state in states))
+
+
+def _cluster(endpoint: Endpoint) -> ClickhouseCluster:
+    return ClickhouseCluster(
+        db_host=endpoint.host,
+        db_port=str(endpoint.port),
+        db_user=endpoint.user,
+        db_password=endpoint.password,
+        db_name=endpoint.database,
+        secure=endpoint.secure,
+        driver="clickhouse-connect",
+        verify=None if endpoint.verify else False,
+        ca_cert=endpoint.ca_cert,
+    )
