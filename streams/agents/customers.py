@@ -74,6 +74,7 @@ class Partition:
     """What is kept in memory of one partition while it is ours; all of it comes from the changelog."""
 
     __slots__ = (
+        "_announced",
         "_announced_at",
         "clock",
         "deadlines",
@@ -92,6 +93,7 @@ class Partition:
         self.deadlines = Deadlines(DEADLINE_GRANULE_MS)
         #: The watermark up to which every verdict that was due has been given.
         self.settled = UNKNOWN
+        self._announced = UNKNOWN
         self._announced_at: float | None = None
         # A state that is as new as the marker, or newer, may owe facts that a crash kept from being sent.
         self.paid = self.progress.batch - 1
@@ -109,14 +111,13 @@ class Partition:
 
     def settle(self, watermark: int) -> bool:
         """Note how far all deadlines have been worked off; whether the partition's counts are to be sent."""
-        before = self.settled
         due = self.deadlines.next()
-        self.settled = watermark if due is None or due > watermark else max(before, due - 1)
+        self.settled = max(self.settled, watermark if due is None else min(watermark, due - 1))
         now = monotonic()
         if self._announced_at is None or (
-            self.settled > before and now - self._announced_at >= INGEST_INTERVAL_S
+            self.settled > self._announced and now - self._announced_at >= INGEST_INTERVAL_S
         ):
-            self._announced_at = now
+            self._announced, self._announced_at = self.settled, now
             return True
         return False
 

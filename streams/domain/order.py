@@ -78,9 +78,14 @@ class OrderRecord(Struct, array_like=True, gc=False):
                 back += amendment.amount
         return None if 0 < self.total <= back else back
 
-    def weight(self) -> int:
-        """How many events are known of it: part of the version of each verdict that it bears on."""
-        return len(self.mentions) + len(self.amendments)
+    def weight(self, window: int) -> int:
+        """How many events have a say in it: part of the version of each verdict that it bears on.
+
+        An amendment counts if it is within ``window`` ms of any mention, so that the sum only grows.
+        """
+        times = [mention[1] for mention in self.mentions]
+        heard = sum(any(abs(a.t - t) <= window for t in times) for a in self.amendments)
+        return len(times) + heard
 
     def expires(self, policy_window: int, horizon: int) -> int:
         """The watermark beyond which no accepted event can change it any more."""

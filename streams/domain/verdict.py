@@ -32,9 +32,9 @@ def relevant(session: Session, orders: Orders, policy: Policy) -> Orders:
     }
 
 
-def version(session: Session, bearing: Orders) -> int:
+def version(session: Session, bearing: Orders, policy: Policy) -> int:
     """The number of events that bear on the verdict; it only grows as they arrive."""
-    return session.events + sum(order.weight() for order in bearing.values())
+    return session.events + sum(order.weight(policy.amendment_window) for order in bearing.values())
 
 
 def attributed(session: Session, bearing: Orders) -> Orders:
@@ -52,7 +52,7 @@ def judge(
 ) -> tuple[SessionFact | None, int]:
     """The session's fact and its version; no fact if it holds only payments of other sessions' orders."""
     bearing = relevant(session, shop.orders, policy) if shop.orders else {}
-    count = version(session, bearing)
+    count = version(session, bearing, policy)
     own = attributed(session, bearing) if bearing else {}
     if not own and session.paid == session.events:
         return None, count
@@ -124,9 +124,9 @@ def _standing_lines(session: Session, orders: list[OrderRecord]) -> list[Line]:
 
 def _currency(session: Session, own: Orders) -> str | None:
     """That of the earliest order that has one, else of the earliest priced cart event that has one."""
-    ordered = sorted((o.moment() or (), o.currency) for o in own.values() if o.currency is not None)
+    ordered = [(moment[1:], o.currency) for o in own.values() if o.currency and (moment := o.moment())]
     if ordered:
-        return ordered[0][1]
+        return min(ordered)[1]
     priced = sorted(
         (op.t, op.id, op.currency) for op in session.cart or [] if op.price is not None and op.currency
     )

@@ -62,7 +62,8 @@ def _order(order_id: str, said: Sequence[Input], policy: Policy) -> dict[str, An
         "id": order_id,
         "first": first,
         "mentions": mentions,
-        "weight": len(said),
+        "weight": len(mentions)
+        + sum(any(abs(a.t - m.t) <= policy.amendment_window for m in mentions) for a in amendments),
         "total": Decimal(0),
         "stands": True,
         "back": Decimal(0),
@@ -193,12 +194,12 @@ def _stage(events: Sequence[Input], favorites: Sequence[Input], lines: Sequence[
 
 def _currency(events: Sequence[Input], own: Sequence[dict[str, Any]]) -> str | None:
     ordered = [
-        (o["first"].body.action != "placed", o["first"].t, o["first"].id, o["first"].body.currency)
+        (o["first"].t, o["first"].id, o["first"].body.currency)
         for o in own
         if o["first"].body.currency is not None
     ]
     if ordered:
-        return min(ordered)[3]
+        return min(ordered)[2]
     for event in events:
         if isinstance(event.body, Cart) and event.body.price is not None and event.body.currency is not None:
             return event.body.currency
