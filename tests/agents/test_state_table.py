@@ -106,12 +106,12 @@ def test_nothing_follows_a_batch_that_was_refused(bench: Bench) -> None:
         async with producing(bench.kafka, batch_bytes=3_000_000) as producer:
             rows = [(b"small", b"1"), (b"too big", b"z" * 2_900_000), (b"marker", b"!")]
             with pytest.raises(KafkaError):
-                await send_records(producer, bench.prefix + "visits", 2, rows[1:2] * 1 + rows)
+                await send_records(producer, bench.prefix + "visits", 2, rows)
             await send_records(producer, bench.prefix + "visits", 2, [(b"after", b"2")])
         found = await read(bench.kafka, bench.prefix + "visits", 2, 1)
         assert b"marker" not in [record.key for record in found]
 
-    if bench.kafka and not _refuses_large_batches(bench):
+    if not _refuses_large_batches(bench):
         pytest.skip("this broker takes batches of any size")
     asyncio.run(run())
 

@@ -122,8 +122,13 @@ class Bench:
         return {(*tp, offset) for tp, count in self.sent.items() for offset in range(count)}
 
     def lag(self) -> int:
-        names = [self.prefix + name for name, _ in dict.fromkeys((n, 0) for n, _ in self.sent)]
+        names = [self.prefix + name for name in sorted({name for name, _ in self.sent})]
         return sum(each.records for each in admin.lag(self.settings, self.settings.group("probe"), names))
+
+    def committed(self) -> dict[tuple[str, int], int]:
+        """Committed offsets of the workers' group, by topic without its prefix."""
+        found = admin.committed_offsets(self.settings, self.settings.group("probe"))
+        return {(name.removeprefix(self.prefix), partition): at for (name, partition), at in found.items()}
 
     def wait_drained(self, deadline_s: float = 60.0) -> None:
         """Until all that was sent is committed."""

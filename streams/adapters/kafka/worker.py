@@ -168,6 +168,7 @@ def make_faust_app(
 def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
     """Run until a signal (exit code 0) or a failure (1); gives the exit code, never raises."""
     worker = app.Worker(loglevel=loglevel, redirect_stdouts=False, quiet=True)
+    worker.spinner = None  # it writes control sequences, whatever it is told
     try:
         worker.execute_from_commandline()
     except SystemExit as exc:
