@@ -116,8 +116,9 @@ class Process:
                 raise RunFailed(f"{what}: not done after {deadline_s:.0f} s: {self.last_words()}")
             time.sleep(0.05)
 
-    def last_words(self) -> str:
-        return self.errors.read_text(errors="replace")[-1500:]
+    def last_words(self, characters: int = 1_500) -> str:
+        """The end of its log."""
+        return self.errors.read_text(errors="replace")[-characters:]
 
     def stop(self, *, kill: bool = False) -> None:
         """End it: asked, then killed; or killed at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.benchmarks.subjects.telling import Options, Teller
 
@@ -14,14 +14,13 @@ _FETCH_BYTES = 4 * 1024 * 1024  # as the customers worker fetches
 async def run(options: Options) -> None:
     tell = Teller()
     consumer = AIOKafkaConsumer(
-        *options.inputs,
         bootstrap_servers=options.kafka,
-        group_id=f"{options.run}-raw",
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,
     )
     await consumer.start()
     try:
+        consumer.assign([TopicPartition(t, p) for t in options.inputs for p in range(options.partitions)])
         count = 0
         while count < options.events:
             for records in (await consumer.getmany(timeout_ms=500)).values():
