@@ -15,8 +15,8 @@ from streams.settings import Settings, SettingsError
 def _customers(settings: Settings) -> WorkerApp:
     from streams.agents import customers, ticks
 
-    # Snappy: smaller records for less time than writing them plain takes.
-    app = make_faust_app(settings, "customers", compression="snappy")
+    # Plain records: the fact topics are public, and not every client has every codec.
+    app = make_faust_app(settings, "customers")
     agent = customers.register(app, settings)
     if settings.ticks == "wall":
         ticks.register(app, settings, agent)
