@@ -25,7 +25,7 @@ from streams.agents.customers import Customers
 from streams.domain.progress import MARKER_KEY
 from streams.settings import Settings
 from tests.benchmarks import machine, workload
-from tests.benchmarks.measure import Process, Reader, reading
+from tests.benchmarks.measure import Process, Reader, RunFailed, reading
 from tests.benchmarks.subjects.telling import Options
 from tests.benchmarks.throughput import brokers, create_own_topics
 
@@ -308,12 +308,17 @@ def measure(
 ) -> dict[str, Any]:
     """Recovery and latency on one broker, ``runs`` times each."""
     found: dict[str, Any] = {"broker": server.what, "recovery": [], "latency": []}
-    for number in range(runs if only != "latency" else 0):
-        found["recovery"].append(recovery(server, rows, folder, number))
-        print(f"  recovery {number + 1}: {found['recovery'][-1]}", flush=True)
-    for number in range(runs if only != "recovery" else 0):
-        found["latency"].append(latency(server, folder, number))
-        print(f"  latency {number + 1}: {found['latency'][-1]}", flush=True)
+    for kind in ("recovery", "latency"):
+        for number in range(runs if only in (None, kind) else 0):
+            try:
+                if kind == "recovery":
+                    found[kind].append(recovery(server, rows, folder, number))
+                else:
+                    found[kind].append(latency(server, folder, number))
+            except RunFailed as exc:
+                print(f"  {kind} {number + 1}: FAILED: {exc}", flush=True)
+            else:
+                print(f"  {kind} {number + 1}: {found[kind][-1]}", flush=True)
     return found
 
 

@@ -41,12 +41,14 @@ class Subject:
     events: int | None = None
     #: Ebbtide's rate is to be at least this many times the subject's; 0 if nothing is asked for.
     target: float = 0.0
+    #: How often it reads all there is.
+    passes: int = 1
 
 
 SUBJECTS: Final = {
     subject.name: subject
     for subject in (
-        Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2),
+        Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2, passes=4),
         Subject("ebbtide", "ebbtide", "Ebbtide, customers worker"),
         Subject("faust", "stock_faust", "stock Faust, Table", events=30_000, target=25),
         Subject("quix", "quix", "Quix Streams, state and changelog", events=300_000, target=2),
@@ -79,7 +81,7 @@ class Bench:
         """Run ``subject`` once; RunFailed if it does not get there."""
         self._number += 1
         run = f"{self.shape.name}{self._number}-{subject.name}"
-        events = min(subject.events or self.shape.events, self.shape.events)
+        events = min(subject.events or self.shape.events, self.shape.events) * subject.passes
         options = Options(
             self.server.address, self.inputs, run, self.shape.partitions, events, str(self.folder)
         )

@@ -32,7 +32,7 @@ class Options:
 
 
 class Teller:
-    """Call it with the number of events processed so far; it tells no more often than every 50 ms."""
+    """Call it with the number of events processed so far; it tells no more often than every 20 ms."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -40,6 +40,6 @@ class Teller:
     def __call__(self, events: int, *, last: bool = False) -> None:
         now = time.time()
         if last or now >= self._next:
-            self._next = now + 0.05
+            self._next = now + 0.02
             sys.stdout.write(f'{{"t":{now:.6f},"n":{events}}}\n')
             sys.stdout.flush()
