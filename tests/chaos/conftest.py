@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import pytest
 
 from streams.sources.record import SourceRecord
 from streams.sources.simulation import Simulation, Truth
-from tests.chaos.deployment import Servers
+from tests.chaos.deployment import REPORT, Servers
 from tests.chaos.nursery import Nursery
 from tests.integration import providers
 from tests.integration.kafka_jars import kafka_version
@@ -20,6 +21,9 @@ from tests.integration.kafka_server import KafkaCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 _notes: list[str] = []
+
+# It warns whenever a busy machine lets it wait for a tenth of a second.
+logging.getLogger("kafka").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the scenarios ran against."""
+    """Print what the scenarios ran against, and what came of them."""
     if _notes:
-        terminalreporter.section("servers of the fault scenarios")
-        for line in dict.fromkeys(_notes):
+        terminalreporter.section("fault scenarios")
+        for line in (*dict.fromkeys(_notes), *REPORT):
             terminalreporter.write_line(line)

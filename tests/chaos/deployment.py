@@ -38,6 +38,9 @@ from tests.integration.kafka_server import KafkaCluster
 DRAIN_S = 150.0
 _CHUNK_S = 4.0
 
+#: What the run has come to, for its summary.
+REPORT: list[str] = []
+
 #: (topic, partition, offset)
 Place = tuple[str, int, int]
 
@@ -139,6 +142,11 @@ class Deployment:
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
 
+    def report(self, text: str) -> None:
+        """Say it, and say it again in the summary of the run."""
+        self.say(text)
+        REPORT.append(text)
+
     # -- the end
 
     def drain(self, deadline_s: float = DRAIN_S) -> bool:
@@ -234,7 +242,8 @@ class Deployment:
         if found.open:
             wrong.append(f"{found.open} sessions have not closed")
         counts = ", ".join(f"{name} {count:,}" for name, count in outcome.report.events.items())
-        self.say(f"verified {found.rows:,} sessions; events {counts}; {len(letters)} dead letters")
+        exact = "differ" if wrong else "are exact"
+        self.report(f"{found.rows:,} sessions {exact}; events {counts}; {len(letters)} dead letters")
         return wrong
 
     async def _refused(self, ends: dict[tuple[str, int], int]) -> dict[Place, str]:

@@ -45,10 +45,11 @@ def test_fifty_kills_of_customers_workers_and_some_of_the_sink_change_nothing(
                     at_start += fleet.kill([chance.choice(fleet.of("customers"))])
         finally:
             autopsy.close()
-        deployment.say(
+        deployment.report(
             f"{kills} kills at work in {round_number} rounds, {at_start} at start, {sink_kills} of the sink"
         )
-        deployment.say("partitions found: " + ", ".join(f"{n} {what}" for what, n in autopsy.found.items()))
+        conditions = ", ".join(f"{count} {what}" for what, count in autopsy.found.items())
+        deployment.report(f"partitions found after kills: {conditions}")
         deployment.must_be_exact(big_world.truth)
     assert autopsy.found["states written, batch not acked"] >= round_number
     assert autopsy.found["states written, facts owed"] >= 1

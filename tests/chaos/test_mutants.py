@@ -117,7 +117,7 @@ def test_batches_acknowledged_before_they_are_handled_are_lost_by_a_kill(
         deployment.drain(deadline_s=45)
         wrong = deployment.problems(world.truth)
     assert wrong, "the mutant survived"
-    print(f"found: {len(wrong)} differences, as {wrong[-1]}")
+    deployment.report(f"the mutant differs in {len(wrong)} things, as: {wrong[-1]}")
 
 
 def _kill_at_commits(deployment: Deployment, world: World) -> None:
