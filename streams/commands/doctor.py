@@ -247,18 +247,19 @@ def _groups(settings: Settings) -> Iterator[Check]:
         behind = sum(max(0, part.records) for part in after)
         moved = _committed(after) > _committed(before[role])
         name = f"{role} lag"
-        if behind and not members:
+        if behind and members == 0:
             fix = f"ebbtide worker --agents {role}"
             yield Check(name, "warning", f"{group} is {behind:,} records behind, and no worker runs", fix)
         elif behind and not moved and any(part.records > 0 for part in before[role]):
             fix = f"look at the log of the {role} worker"
             found = f"{group} is {behind:,} records behind and did not move in {_LOOK_AGAIN_S:g} s"
             yield Check(name, "warning", found, fix)
-        elif not members:
+        elif members == 0:
             fix = f"ebbtide worker --agents {role}"
             yield Check(name, "warning", f"no worker of {group} runs; it is not behind", fix)
         else:
-            yield Check(name, "ok", f"{group}: {members} worker(s), {behind:,} records behind")
+            workers = "" if members is None else f"{members} worker(s), "
+            yield Check(name, "ok", f"{group}: {workers}{behind:,} records behind")
 
 
 def _committed(parts: Sequence[Lag]) -> int:

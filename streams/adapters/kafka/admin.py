@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+import aiokafka.errors
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import GroupIdNotFoundError, KafkaError, TopicAlreadyExistsError
 
 from schemas import topics
-from streams.adapters.kafka.security import kafka_python_kwargs
+from streams.adapters.kafka.security import aiokafka_kwargs, kafka_python_kwargs
 from streams.settings import Settings
 
 _UNKNOWN_TOPIC: Final = 3
@@ -111,8 +114,7 @@ def end_offsets(settings: Settings, names: Sequence[str]) -> dict[Partition, int
 
     Taken from fetch responses: ListOffsets of the embedded broker is wrong. Raises AdminError.
     """
-    with _consumer(settings) as consumer:
-        return _ends(consumer, names)
+    return asyncio.run(_with_consumer(settings, _partitions(settings, names), _ends))
 
 
 def committed_offsets(settings: Settings, group: str) -> dict[Partition, int]:
@@ -146,13 +148,18 @@ def brokers(settings: Settings) -> list[str]:
         return sorted(f"{broker['host']}:{broker['port']}" for broker in admin.describe_cluster()["brokers"])
 
 
-def group_members(settings: Settings, group: str) -> int:
-    """How many consumers the group has now; 0 for one that does not exist. Raises AdminError."""
+def group_members(settings: Settings, group: str) -> int | None:
+    """How many consumers the group has now; 0 for one that does not exist. Raises AdminError.
+
+    None where the broker's answer cannot be read: the embedded one sends permissions that nobody knows.
+    """
     with _admin(settings) as admin:
         try:
             found = admin.describe_groups([group])[group]
         except GroupIdNotFoundError:
             return 0
+        except ValueError:
+            return None
     return len(found["members"])
 
 
@@ -161,17 +168,7 @@ def newest_stamps(settings: Settings, names: Sequence[str]) -> dict[Partition, i
 
     Raises AdminError.
     """
-    stamps: dict[Partition, int] = {}
-    with _consumer(settings) as consumer:
-        ends = {TopicPartition(*tp): end for tp, end in _ends(consumer, names).items() if end > 0}
-        consumer.assign(list(ends))
-        for tp, end in ends.items():
-            consumer.seek(tp, end - 1)
-        deadline = time.monotonic() + _STAMPS_S
-        while len(stamps) < len(ends) and time.monotonic() < deadline:
-            for tp, records in consumer.poll(timeout_ms=200).items():
-                stamps[tp.topic, tp.partition] = records[-1].timestamp
-    return stamps
+    return asyncio.run(_with_consumer(settings, _partitions(settings, names), _newest_stamps))
 
 
 # -- the clients
@@ -183,13 +180,37 @@ def _admin(settings: Settings) -> Iterator[Any]:
         yield admin
 
 
-@contextmanager
-def _consumer(settings: Settings) -> Iterator[Any]:
-    with (
-        _explained(settings),
-        closing(KafkaConsumer(**_kwargs(settings), group_id=None, fetch_max_wait_ms=50)) as consumer,
-    ):
-        yield consumer
+def _partitions(settings: Settings, names: Sequence[str]) -> list[TopicPartition]:
+    with _admin(settings) as admin:
+        here = _describe(admin, names)
+    for name in names:
+        if name not in here:
+            raise AdminError(f"topic {name} is missing; create it with: ebbtide topics create")
+    return [
+        TopicPartition(name, partition["partition_index"])
+        for name, topic in here.items()
+        for partition in topic["partitions"]
+    ]
+
+
+async def _with_consumer(
+    settings: Settings,
+    tps: Sequence[TopicPartition],
+    ask: Callable[[AIOKafkaConsumer, Sequence[TopicPartition]], Awaitable[dict[Partition, int]]],
+) -> dict[Partition, int]:
+    """What ``ask`` gives. Not by kafka-python: it hangs on a compression that it has no library for."""
+    consumer = AIOKafkaConsumer(
+        **aiokafka_kwargs(settings), client_id="ebbtide-admin", group_id=None, fetch_max_wait_ms=50
+    )
+    try:
+        await consumer.start()
+        consumer.assign(tps)
+        return await ask(consumer, tps)
+    except aiokafka.errors.KafkaError as exc:
+        said = str(exc) or type(exc).__name__
+        raise AdminError(f"Kafka at {settings.kafka} cannot be used: {said}") from exc
+    finally:
+        await consumer.stop()
 
 
 def _kwargs(settings: Settings) -> dict[str, Any]:
@@ -232,19 +253,24 @@ def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     return {name: {key: entry["value"] for key, entry in config.items()} for name, config in found.items()}
 
 
-def _ends(consumer: Any, names: Sequence[str]) -> dict[Partition, int]:
-    tps: list[TopicPartition] = []
-    for name in names:
-        partitions = consumer.partitions_for_topic(name)
-        if not partitions:
-            raise AdminError(f"topic {name} is missing; create it with: ebbtide topics create")
-        tps += [TopicPartition(name, partition) for partition in partitions]
-    consumer.assign(tps)
-    for tp, offset in consumer.end_offsets(tps).items():
+async def _ends(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> dict[Partition, int]:
+    for tp, offset in (await consumer.end_offsets(tps)).items():
         consumer.seek(tp, offset)
     deadline = time.monotonic() + _TIMEOUT_S
     while any(consumer.highwater(tp) is None for tp in tps):
         if time.monotonic() > deadline:
             raise AdminError(f"the broker did not say within {_TIMEOUT_S:.0f} s where its topics end")
-        consumer.poll(timeout_ms=50)
+        await consumer.getmany(timeout_ms=50)
     return {(tp.topic, tp.partition): consumer.highwater(tp) for tp in tps}
+
+
+async def _newest_stamps(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> dict[Partition, int]:
+    ends = {TopicPartition(*tp): end for tp, end in (await _ends(consumer, tps)).items() if end > 0}
+    for tp, end in ends.items():
+        consumer.seek(tp, end - 1)
+    stamps: dict[Partition, int] = {}
+    deadline = time.monotonic() + _STAMPS_S
+    while len(stamps) < len(ends) and time.monotonic() < deadline:
+        for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+            stamps[tp.topic, tp.partition] = records[-1].timestamp
+    return stamps
