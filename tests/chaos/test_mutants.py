@@ -123,7 +123,7 @@ def test_batches_acknowledged_before_they_are_handled_are_lost_by_a_kill(
 def _kill_at_commits(deployment: Deployment, world: World) -> None:
     """Everything is there to be read; the worker is killed the moment it has committed something new."""
     deployment.fleet.batch_records = (50_000,)
-    deployment.start_feed(world.records, rate=1_000_000).join()
+    deployment.start_feed(world.records, rate=1_000_000).finish()
     (worker,) = deployment.fleet.add("customers")
     deployment.fleet.add("sink")
     group = deployment.settings.group("customers")
