@@ -10,7 +10,7 @@ from streams.domain.cart import Line
 from streams.domain.facts import LostStage, SessionFact, money, session_id
 from streams.domain.order import OrderRecord
 from streams.domain.policy import Policy
-from streams.domain.session import Session, Shop
+from streams.domain.session import Session
 
 Orders = dict[str, OrderRecord]
 
@@ -25,11 +25,13 @@ def relevant(session: Session, orders: Orders, policy: Policy) -> Orders:
     start, end = session.start, session.end
     opens = end + policy.gap
     shuts = opens + policy.recovery_window
-    return {
-        order_id: order
-        for order_id, order in orders.items()
-        if any(start <= t <= end or opens < t <= shuts for _, t, _ in order.mentions)
-    }
+    bearing = {}
+    for order_id, order in orders.items():
+        for _, t, _ in order.mentions:
+            if start <= t <= end or opens < t <= shuts:
+                bearing[order_id] = order
+                break
+    return bearing
 
 
 def version(session: Session, bearing: Orders, policy: Policy) -> int:
@@ -48,14 +50,15 @@ def attributed(session: Session, bearing: Orders) -> Orders:
 
 
 def judge(
-    customer_id: str, shop_id: str, shop: Shop, session: Session, policy: Policy
-) -> tuple[SessionFact | None, int]:
-    """The session's fact and its version; no fact if it holds only payments of other sessions' orders."""
-    bearing = relevant(session, shop.orders, policy) if shop.orders else {}
-    count = version(session, bearing, policy)
+    customer_id: str, shop_id: str, session: Session, bearing: Orders, policy: Policy
+) -> SessionFact | None:
+    """The session's fact, given the orders that bear on it.
+
+    There is none if the session holds only payments of other sessions' orders.
+    """
     own = attributed(session, bearing) if bearing else {}
     if not own and session.paid == session.events:
-        return None, count
+        return None
     standing = {
         order_id: (order, back)
         for order_id, order in own.items()
@@ -65,7 +68,7 @@ def judge(
     currency = _currency(session, own)
     lost = not standing
     recovery = _recovery(session, bearing, policy) if lost and bearing else None
-    fact = SessionFact(
+    return SessionFact(
         session_id=session_id(customer_id, shop_id, session.start),
         shop_id=shop_id,
         customer_id=customer_id,
@@ -91,10 +94,9 @@ def judge(
         channel=session.channel[2] if session.channel else None,
         campaign=session.campaign[2] if session.campaign else None,
         is_bot=session.is_bot,
-        version=count,
+        version=version(session, bearing, policy),
         is_deleted=False,
     )
-    return fact, count
 
 
 def _stage(session: Session, lines: list[Line]) -> LostStage:

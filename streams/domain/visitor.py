@@ -22,7 +22,7 @@ from streams.domain.facts import SessionFact, tombstone
 from streams.domain.order import OrderRecord
 from streams.domain.policy import Policy
 from streams.domain.session import Session, Shop, place
-from streams.domain.verdict import closes_at, judge, relevant
+from streams.domain.verdict import closes_at, judge, relevant, version
 
 #: What became of an event; the index of its count in a tally.
 APPLIED: Final = 0
@@ -219,9 +219,9 @@ def _take(
             record.amend(event, body)
             return APPLIED
         record.mention(event, body)
-    for start, version in place(shop, event, policy.gap):
-        visitor.owed.append(Owed(shop_id, start, version))
-        facts.append(tombstone(customer_id, shop_id, start, version))
+    for start, count in place(shop, event, policy.gap):
+        visitor.owed.append(Owed(shop_id, start, count))
+        facts.append(tombstone(customer_id, shop_id, start, count))
     return APPLIED
 
 
@@ -277,18 +277,21 @@ def _publish(
     policy: Policy,
     facts: list[SessionFact],
 ) -> None:
-    fact, version = judge(customer_id, shop_id, visitor.shops[shop_id], session, policy)
-    if version == session.published:
+    orders = visitor.shops[shop_id].orders
+    bearing = relevant(session, orders, policy) if orders else {}
+    count = version(session, bearing, policy)
+    if count == session.published:
         return
+    fact = judge(customer_id, shop_id, session, bearing, policy)
     if fact is not None:
         facts.append(fact)
         visitor.owed.append(Owed(shop_id, session.start))
-        session.published = version
+        session.published = count
     elif session.published:
         # What was published has turned out to hold only payments of another session's orders.
-        facts.append(tombstone(customer_id, shop_id, session.start, version))
-        visitor.owed.append(Owed(shop_id, session.start, version))
-        session.published = version
+        facts.append(tombstone(customer_id, shop_id, session.start, count))
+        visitor.owed.append(Owed(shop_id, session.start, count))
+        session.published = count
 
 
 def _order_expires(record: OrderRecord, policy: Policy) -> int:
@@ -312,7 +315,8 @@ def _again(customer_id: str, visitor: Visitor, unpaid: list[Owed], policy: Polic
         elif shop := visitor.shops.get(owed.shop):
             for session in shop.sessions:
                 if session.start == owed.start:
-                    fact, _ = judge(customer_id, owed.shop, shop, session, policy)
+                    bearing = relevant(session, shop.orders, policy) if shop.orders else {}
+                    fact = judge(customer_id, owed.shop, session, bearing, policy)
                     if fact is not None:
                         facts.append(fact)
     return facts
