@@ -29,6 +29,7 @@ class Run:
         self.facts: dict[str, SessionFact] = {}
         self.tally = [0] * CLASSES
         self.batch = 0
+        self.done = [-1] * 4
 
     def step(self, inputs: Sequence[Input], watermark: int) -> None:
         """One batch: its events, then whoever is due."""
@@ -38,6 +39,8 @@ class Run:
             by_customer.setdefault(event.body.customer_id, []).append(event)
         for customer, events in by_customer.items():
             self._advance(customer, events, watermark)
+        for event in inputs:
+            self.done[event.topic] = max(self.done[event.topic], event.offset)
 
     def settle(self, watermark: int) -> None:
         """Time passes until nobody is due at ``watermark`` any more."""
@@ -47,7 +50,7 @@ class Run:
                 self._advance(customer, [], watermark)
 
     def _advance(self, customer: str, events: Sequence[Input], watermark: int) -> None:
-        context = Context(watermark, self.policy, self.batch, self.batch - 1, [-1] * 4)
+        context = Context(watermark, self.policy, self.batch, self.batch - 1, self.done)
         result = advance(customer, self.states.get(customer), events, context)
         self.tally[APPLIED] += result.applied
         for kind in result.odd:
