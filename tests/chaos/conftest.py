@@ -76,14 +76,14 @@ def seed() -> int:
 
 @pytest.fixture(scope="session")
 def big_world(seed: int) -> World:
-    """About 90,000 events."""
-    return _world(seed, 5_000)
+    """About 70,000 events."""
+    return _world(seed, 4_000)
 
 
 @pytest.fixture(scope="session")
 def world(seed: int) -> World:
-    """About 30,000 events."""
-    return _world(seed + 1, 1_700)
+    """About 27,000 events."""
+    return _world(seed + 1, 1_500)
 
 
 def _world(seed: int, customers: int) -> World:
