@@ -86,7 +86,7 @@ async def idle_states(shape: workload.Shape) -> tuple[dict[bytes, bytes], int, i
         waiting[topic] = []
 
     for topic, _, key, value, t in records:
-        waiting[topic].append(_record(_INPUTS[topic], offsets[topic], t, key, value))
+        waiting[topic].append(record(_INPUTS[topic], 0, offsets[topic], t, key, value))
         offsets[topic] += 1
         if len(waiting[topic]) >= 5_000:
             await handle(topic)
@@ -96,16 +96,17 @@ async def idle_states(shape: workload.Shape) -> tuple[dict[bytes, bytes], int, i
     tick = encode_tick(made.last_ms + workload.GAP_MS + 60_000)
     while sessions.count < made.sessions:
         before = sessions.count
-        tick_record = _record(topics.TICKS.name, 0, made.last_ms, None, tick)
+        tick_record = record(topics.TICKS.name, 0, 0, made.last_ms, None, tick)
         await customers.handle(topics.TICKS.name, 0, [tick_record], time.monotonic())
         if sessions.count == before:
             raise RuntimeError(f"{sessions.count} of {made.sessions} sessions closed")
     return states.rows, len(states.rows) - 1, sessions.count
 
 
-def _record(topic: str, offset: int, t: int, key: bytes | None, value: bytes) -> Any:
+def record(topic: str, partition: int, offset: int, t: int, key: bytes | None, value: bytes) -> Any:
+    """A record as the consumer would have it."""
     sizes = (len(key or b""), len(value))
-    return ConsumerRecord(topic, 0, offset, t, 0, key, value, None, *sizes, ())
+    return ConsumerRecord(topic, partition, offset, t, 0, key, value, None, *sizes, ())
 
 
 def state_size(shape: workload.Shape) -> tuple[dict[bytes, bytes], dict[str, Any]]:

@@ -69,8 +69,9 @@ def figures(results: dict[str, Any]) -> str:
         "| figure | broker | median | all runs | target |",
         "|---|---|---:|---|---|",
         f"| state of an idle customer, bytes (p50 {size['state_bytes_median']},"
-        f" p99 {size['state_bytes_p99']}) | – | {size['state_bytes_mean']} (mean) | {size['customers']:,} customers,"
-        f" {size['sessions_per_customer']} sessions and {size['events_per_customer']} events each |"
+        f" p99 {size['state_bytes_p99']}) | – | {size['state_bytes_mean']} (mean) |"
+        f" {size['customers']:,} customers, {size['sessions_per_customer']} sessions and"
+        f" {size['events_per_customer']} events each |"
         f" ≤ {_STATE_BYTES}: {_met(size['state_bytes_mean'] <= _STATE_BYTES)} |",
     ]
     for each in results["figures"]:

@@ -50,9 +50,9 @@ SUBJECTS: Final = {
     for subject in (
         Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2, passes=4),
         Subject("ebbtide", "ebbtide", "Ebbtide, customers worker"),
-        Subject("faust", "stock_faust", "stock Faust, Table", events=30_000, target=25),
-        Subject("quix", "quix", "Quix Streams, state and changelog", events=300_000, target=2),
-        Subject("bytewax", "bytewax_flow", "Bytewax, state and recovery", events=300_000, target=2),
+        Subject("faust", "stock_faust", "stock Faust, Table", events=15_000, target=25),
+        Subject("quix", "quix", "Quix Streams, state and changelog", events=200_000, target=2),
+        Subject("bytewax", "bytewax_flow", "Bytewax, state and recovery", events=200_000, target=2),
     )
 }
 

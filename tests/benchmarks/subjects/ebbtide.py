@@ -13,7 +13,7 @@ from schemas import topics
 from streams.adapters.kafka.worker import run_worker
 from streams.app import create_app
 from streams.settings import Settings
-from tests.benchmarks.subjects.telling import Options
+from tests.benchmarks.subjects.telling import SESSION_TIMEOUT_S, Options
 
 _INPUTS = [topic.name for topic in topics.INPUTS]
 
@@ -37,5 +37,6 @@ if __name__ == "__main__":
         topic_prefix=f"{options.run}-",
         partitions=options.partitions,
         ticks=os.environ.get("EBBTIDE_TICKS", "off"),
+        session_timeout_s=float(SESSION_TIMEOUT_S),
     )
     sys.exit(run_worker(create_app(settings, "customers"), os.environ.get("BENCH_LOG_LEVEL", "WARNING")))

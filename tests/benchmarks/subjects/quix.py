@@ -9,7 +9,7 @@ from typing import Any
 from quixstreams import Application, State
 
 from tests.benchmarks.subjects.sessionizing import KINDS, step
-from tests.benchmarks.subjects.telling import Options, Teller
+from tests.benchmarks.subjects.telling import SESSION_TIMEOUT_S, Options, Teller
 
 
 class Progress:
@@ -42,6 +42,7 @@ def main(options: Options) -> None:
         consumer_group=f"{options.run}-group",
         auto_offset_reset="earliest",
         state_dir=f"{options.folder}/{options.run}-state",
+        consumer_extra_config={"session.timeout.ms": SESSION_TIMEOUT_S * 1000},
         loglevel="WARNING",
         on_message_processed=progress,
     )

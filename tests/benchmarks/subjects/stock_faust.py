@@ -9,7 +9,7 @@ from typing import Any
 import faust
 
 from tests.benchmarks.subjects.sessionizing import KINDS, step
-from tests.benchmarks.subjects.telling import Options, Teller
+from tests.benchmarks.subjects.telling import SESSION_TIMEOUT_S, Options, Teller
 
 if __name__ == "__main__":
     options = Options.from_argv()
@@ -23,6 +23,7 @@ if __name__ == "__main__":
         web_enabled=False,
         datadir=f"{options.folder}/{options.run}-data",
         consumer_auto_offset_reset="earliest",
+        broker_session_timeout=SESSION_TIMEOUT_S,
     )
     events = app.topic(*options.inputs, key_type=bytes, value_serializer="json")
     sessions = app.topic(f"{options.run}-sessions", key_type=bytes, value_serializer="json")

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 
 import msgspec
 
+#: Of every consumer group: the embedded broker lets a group start after half of it.
+SESSION_TIMEOUT_S = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
