@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from schemas import topics
 from schemas.facts import IngestCount, LateEvent, SessionFact
 from streams.adapters.codec import encode_tick
-from streams.agents.customers import DEADLINE_GRANULE_MS, Customers
+from streams.agents.customers import Customers
+from streams.agents.partition import DEADLINE_GRANULE_MS
 from streams.domain.events import Input, Visit
 from streams.domain.progress import is_stale
 from streams.settings import Settings
