@@ -58,5 +58,21 @@ def _a_session_turns_out_to_have_begun_earlier(laws: Any) -> None:
         laws.check(log, feed, told, 0, 0)
 
 
+def owed_when_it_expires(laws: Any) -> None:
+    """One tick makes a verdict due and lies beyond all that could change it: it goes out none the less.
+
+    Cut between the state that owes the fact and the fact, the state must still be able to tell it.
+    """
+    from streams.domain.events import Visit
+    from tests.domain.stories import POLICY, make
+
+    told = laws.shifted([make(2 * 10**9, "e0", Visit)])
+    far = told[0].t + POLICY.gap + POLICY.recovery_window + POLICY.horizon + 10 * laws.DEADLINE_GRANULE_MS
+    for fuse in range(_MOST_RECORDS):
+        log, feed = laws.Log(), laws.feed_of(told, [], [far, far, far])
+        laws.live(log, feed, [fuse], [1] * 6, [])
+        laws.check(log, feed, told, 0, 0)
+
+
 if __name__ == "__main__":
     sys.exit(main())

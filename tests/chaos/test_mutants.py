@@ -18,9 +18,10 @@ import pytest
 
 from schemas import topics
 from streams.adapters.kafka.admin import committed_offsets
+from tests.agents import test_batch_loop_laws
 from tests.chaos.conftest import ROOT, World
 from tests.chaos.deployment import Deployment, Servers, deployed
-from tests.chaos.law import EXAMPLES
+from tests.chaos.law import EXAMPLES, owed_when_it_expires
 from tests.chaos.nursery import Nursery
 
 pytestmark = pytest.mark.chaos
@@ -88,6 +89,12 @@ def law_of(tree: Path) -> str:
 def test_the_crash_law_is_kept_by_the_code_as_it_is(tree: Path) -> None:
     """The other side of the mutants: what finds them finds nothing here."""
     assert law_of(tree) == "kept"
+
+
+@pytest.mark.xfail(strict=True, reason="a session that expires in the step that owes its fact is forgotten")
+def test_a_fact_owed_when_its_session_expires_survives_a_crash() -> None:
+    """Found by killing real workers at their commits, with a week of events to be read at once."""
+    owed_when_it_expires(test_batch_loop_laws)
 
 
 def test_without_the_offset_guard_what_is_delivered_again_is_counted_again(tree: Path) -> None:
