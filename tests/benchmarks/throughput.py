@@ -48,11 +48,12 @@ class Subject:
 SUBJECTS: Final = {
     subject.name: subject
     for subject in (
-        Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2, passes=4),
+        Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2, passes=2),
         Subject("ebbtide", "ebbtide", "Ebbtide, customers worker"),
         Subject("faust", "stock_faust", "stock Faust, Table", events=15_000, target=25),
         Subject("quix", "quix", "Quix Streams, state and changelog", events=200_000, target=2),
         Subject("bytewax", "bytewax_flow", "Bytewax, state and recovery", events=200_000, target=2),
+        Subject("bytewax-windows", "bytewax_windows", "Bytewax, session windows", events=100_000, target=2),
     )
 }
 

@@ -20,6 +20,14 @@ from tests.benchmarks.subjects.sessionizing import KINDS, State, step
 from tests.benchmarks.subjects.telling import Options, Teller
 
 
+def recovery(options: Options) -> RecoveryConfig:
+    """A recovery store of the run's own, on disk."""
+    folder = Path(options.folder) / f"{options.run}-recovery"
+    folder.mkdir()
+    init_db_dir(folder, 1)
+    return RecoveryConfig(str(folder))
+
+
 def main(options: Options) -> None:
     kinds = dict(zip(options.inputs, KINDS, strict=True))
     tell = Teller()
@@ -49,10 +57,7 @@ def main(options: Options) -> None:
     keyed = op.map("decode", source.oks, decode)
     closed = op.stateful_flat_map("sessionize", keyed, sessionize)
     kop.output("out", op.map("encode", closed, encode), brokers=brokers, topic=f"{options.run}-sessions")
-    folder = Path(options.folder) / f"{options.run}-recovery"
-    folder.mkdir()
-    init_db_dir(folder, 1)
-    cli_main(flow, epoch_interval=timedelta(seconds=10), recovery_config=RecoveryConfig(str(folder)))
+    cli_main(flow, epoch_interval=timedelta(seconds=10), recovery_config=recovery(options))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.benchmarks.subjects.telling import Options, Teller
 
 #: One read of the topics is too short to measure.
-PASSES = 4
+PASSES = 2
 _FETCH_BYTES = 4 * 1024 * 1024  # as the customers worker fetches
 
 
