@@ -15,20 +15,21 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import clickhouse_connect
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from schemas import topics
 from streams.adapters.clickhouse import StoreError, connect, migrate
-from streams.adapters.codec import decode_batch
+from streams.adapters.codec import decode_batch, encode_tick
 from streams.adapters.kafka.admin import AdminError, check_topics, create_topics, end_offsets, lag
+from streams.adapters.kafka.producing import send_records
 from streams.adapters.verify import verify
 from streams.commands.demo import Outcome
 from streams.commands.report import read_report
 from streams.settings import Settings
 from streams.sources.record import SourceRecord
-from streams.sources.replayer import TickPlan, replay
+from streams.sources.replayer import DRAIN_MARGIN_MS, TickPlan, replay
 from streams.sources.simulation import Truth
 from tests.chaos.autopsy import Autopsy
 from tests.chaos.fleet import Fleet
@@ -286,12 +287,6 @@ class Deployment:
 
 async def _tick(settings: Settings, record: SourceRecord) -> None:
     """Tick past the end of everything."""
-    from aiokafka import AIOKafkaProducer
-
-    from streams.adapters.codec import encode_tick
-    from streams.adapters.kafka.producing import send_records
-    from streams.sources.replayer import DRAIN_MARGIN_MS
-
     at = (record.at or 0) + settings.policy.gap + DRAIN_MARGIN_MS
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
     await producer.start()
