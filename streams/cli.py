@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from streams.sources.registry import FORMATS, FileSource
 from streams.sources.replayer import TickPlan, replay
 from streams.sources.simulation import Simulation
 from streams.workers import PARENT_FLAG, Workers, end_with_parent
+
+#: How long a worker waits for its topics before it says what is wrong with them.
+_TOPICS_S = 10.0
 
 _data = click.option(
     "--data", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to replay."
@@ -124,7 +128,10 @@ def worker(agents: str, with_parent: bool, **options: Any) -> None:
     if len(roles) == 1:
         if with_parent:
             end_with_parent()
-        problems = check_topics(settings)
+        # A broker may not have heard yet of topics that another one has just made.
+        deadline = time.monotonic() + _TOPICS_S
+        while (problems := check_topics(settings)) and time.monotonic() < deadline:
+            time.sleep(0.5)
         if problems:
             raise click.ClickException(f"{problems[0]}; `ebbtide topics create` makes what is missing")
         sys.exit(run_worker(create_app(settings, roles[0])))

@@ -12,6 +12,7 @@ events need no path of their own:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct, field
 
@@ -22,12 +23,18 @@ from streams.domain.order import OrderRecord
 
 First = tuple[int, int, str]
 
+_DIGEST: Final = 8
+
 
 class Session(Struct, array_like=True, gc=False):
-    """One session; times in ms. ``ids`` are the digests of its events, dropped once no event inside the
-    horizon can repeat one. ``landing``, ``channel``, ``campaign`` are (time, id, value) of the earliest event
-    that has one. ``favorites`` maps a target ("" is the shop) to (time, id, added) of the latest word on it.
-    ``published`` is the version last sent, 0 if none was."""
+    """One session; times in ms.
+
+    ids: the digests of its events, eight bytes each, so that they are one object to read and write however
+    many they are; dropped once no event inside the horizon can repeat one.
+    landing, channel, campaign: (time, id, value) of the earliest event that has one.
+    favorites: (time, id, added) of the latest word on a target; "" is the shop.
+    published: the version last sent, 0 if none was.
+    """
 
     start: int
     end: int
@@ -35,7 +42,7 @@ class Session(Struct, array_like=True, gc=False):
     visits: int = 0
     favorited: int = 0
     paid: int = 0
-    ids: set[int] = field(default_factory=set)
+    ids: bytes = b""
     landing: First | None = None
     channel: First | None = None
     campaign: First | None = None
@@ -49,7 +56,7 @@ class Session(Struct, array_like=True, gc=False):
         body = event.body
         t, key = event.t, event.id
         self.events += 1
-        self.ids.add(key)
+        self.ids += key.to_bytes(_DIGEST, "big")
         if isinstance(body, Visit):
             self.visits += 1
             if body.item_id is not None and (self.landing is None or t <= self.landing[0]):
@@ -92,7 +99,7 @@ class Session(Struct, array_like=True, gc=False):
         self.visits += other.visits
         self.favorited += other.favorited
         self.paid += other.paid
-        self.ids |= other.ids
+        self.ids += other.ids
         self.landing = _earliest(self.landing, other.landing)
         self.channel = _earliest(self.channel, other.channel)
         self.campaign = _earliest(self.campaign, other.campaign)
@@ -114,16 +121,21 @@ class Shop(Struct, array_like=True, gc=False):
 
     def retained(self) -> int:
         """Events whose digests are kept, to bound the state."""
-        count = sum(len(s.ids) for s in self.sessions)
+        count = sum(len(s.ids) for s in self.sessions) // _DIGEST
         if self.orders:
             count += sum(len(o.amendments) for o in self.orders.values())
         return count
 
     def knows(self, key: int) -> bool:
         """Whether the event with this digest was taken in already."""
+        digest = key.to_bytes(_DIGEST, "big")
         for session in self.sessions:
-            if key in session.ids:
-                return True
+            # Found across two digests it is nobody's.
+            at = session.ids.find(digest)
+            while at >= 0:
+                if at % _DIGEST == 0:
+                    return True
+                at = session.ids.find(digest, at + 1)
         if self.orders:
             return any(a.id == key for o in self.orders.values() for a in o.amendments)
         return False

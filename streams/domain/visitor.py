@@ -166,7 +166,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     wake_at = NEVER
     if changed:
         for shop_id in tuple(visitor.shops):
-            due = _settle(customer_id, visitor, shop_id, watermark, policy, facts)
+            due = _settle(customer_id, visitor, shop_id, watermark, policy, facts, unpaid)
             if due < wake_at:
                 wake_at = due
     if unpaid:
@@ -183,8 +183,8 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
 
 
 def _room(visitor: Visitor, stored: bytes | None, inputs: int, limit: int) -> int:
-    """How many more events may be retained. A retained digest takes nine bytes, so a short state has room."""
-    if stored is None or len(stored) // 9 + inputs < limit:
+    """How many more events may be retained. Each takes eight bytes at least, so a short state has room."""
+    if stored is None or len(stored) // 8 + inputs < limit:
         return limit
     return limit - sum(shop.retained() for shop in visitor.shops.values())
 
@@ -226,7 +226,13 @@ def _take(
 
 
 def _settle(
-    customer_id: str, visitor: Visitor, shop_id: str, watermark: int, policy: Policy, facts: list[SessionFact]
+    customer_id: str,
+    visitor: Visitor,
+    shop_id: str,
+    watermark: int,
+    policy: Policy,
+    facts: list[SessionFact],
+    unpaid: list[Owed],
 ) -> int:
     """Owe the verdicts that are new or have changed, and forget what nothing can change any more.
 
@@ -247,9 +253,13 @@ def _settle(
                 if orders:
                     until = _expires(session, orders, policy)
                 if watermark > until:
-                    gone.append(session)
-                    continue
-                session.ids = set()
+                    owed = unpaid + visitor.owed
+                    if not any(o.start == session.start and o.shop == shop_id for o in owed):
+                        gone.append(session)
+                        continue
+                    # A crash may still ask for what is owed of it, so it stays until the next step.
+                    until = AT_ONCE - 1
+                session.ids = b""
         if until < due:
             due = until
     for session in gone:

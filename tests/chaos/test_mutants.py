@@ -95,7 +95,6 @@ def test_the_crash_law_is_kept_by_the_code_as_it_is(tree: Path) -> None:
     assert law_of(tree) == "kept"
 
 
-@pytest.mark.xfail(strict=True, reason="a session that expires in the step that owes its fact is forgotten")
 def test_a_fact_owed_when_its_session_expires_survives_a_crash() -> None:
     """Found by killing real workers at their commits, with a week of events to be read at once."""
     owed_when_it_expires(test_batch_loop_laws)

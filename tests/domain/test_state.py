@@ -9,6 +9,7 @@ import pytest
 
 from streams.domain.events import Cart, Favorite, Order, OrderLine, Visit
 from streams.domain.progress import MARKER_KEY, Progress, decode_marker, encode_marker, is_stale
+from streams.domain.session import Session, Shop
 from streams.domain.visitor import AT_ONCE, Context, advance, decode, encode, header
 from tests.domain.stories import POLICY, deliver, make
 
@@ -94,3 +95,14 @@ def test_an_idle_customer_takes_at_most_400_bytes() -> None:
     closed = advance("c", stored, (), Context(t + POLICY.gap + 10, POLICY, 2, 1, [-1] * 4)).stored
     assert closed is not None
     assert len(closed) <= 400
+
+
+def test_a_digest_found_across_two_others_is_nobodys() -> None:
+    """The digests stand side by side; only one that begins where a digest begins is known."""
+    session = Session(0, 0)
+    session.ids = bytes(range(16))
+    shop = Shop([session])
+    assert shop.knows(int.from_bytes(bytes(range(8)), "big"))
+    assert shop.knows(int.from_bytes(bytes(range(8, 16)), "big"))
+    assert not shop.knows(int.from_bytes(bytes(range(3, 11)), "big"))
+    assert shop.retained() == 2
