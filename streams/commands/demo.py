@@ -28,6 +28,10 @@ from streams.workers import Workers
 DRAIN_DEADLINE_S = 600.0
 
 
+#: The embedded broker lets a worker into its group after half of this.
+SESSION_TIMEOUT_S = 12.0
+
+
 class DemoError(RuntimeError):
     """The demo did not come through; its text is one sentence."""
 
@@ -114,7 +118,11 @@ def run_demo(
     say("Starting the embedded broker and ClickHouse")
     with EmbeddedStack(data_dir) as stack:
         settings = Settings.from_env(
-            settings.to_env(), kafka=stack.kafka, clickhouse=stack.clickhouse, ticks="off"
+            settings.to_env(),
+            kafka=stack.kafka,
+            clickhouse=stack.clickhouse,
+            ticks="off",
+            session_timeout_s=SESSION_TIMEOUT_S,
         )
         say("Applying migrations, creating topics, starting the customers and sink workers")
         migrate(settings.clickhouse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -111,4 +112,5 @@ def query(url: str, text: str, output: str) -> None:
         table = Table(*result.column_names, box=None, padding=(0, 2))
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
-        Console(width=None).print(table)
+        # Into a pipe, nothing is cut to the width of a screen that is not there.
+        Console(width=None if sys.stdout.isatty() else 10_000).print(table)
