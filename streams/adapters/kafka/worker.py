@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import logging
 import os
 import shutil
@@ -30,7 +29,6 @@ from streams.settings import Settings
 BATCH_BYTES = 1_000_000
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
-GC_THRESHOLDS = (50_000, 20, 50)
 _A_DAY_S = 86_400.0
 _FAIL_STOP_S = 10.0
 _STOP_S = 15.0
@@ -169,11 +167,6 @@ def make_faust_app(
 
 def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
     """Run until a signal (exit code 0) or a failure (1); gives the exit code, never raises."""
-    # What is imported by now stays; a batch makes thousands of objects that die with it, and looking
-    # through them for cycles that are not there would take a tenth of the time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     worker = app.Worker(loglevel=loglevel, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it writes control sequences, whatever it is told
     try:
