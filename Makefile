@@ -15,10 +15,10 @@ PYTHON ?=
 UV_VENV := .cache/uv
 LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test lint types contracts schemas unit chaos bench lock clean
+.PHONY: help setup demo test lint types contracts schemas unit chaos bench bench-lapse lock clean
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make .venv from the hash-locked requirements, and .venv/bin/ebbtide.
 
@@ -73,6 +73,9 @@ chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay 
 
 bench: $(BENCH_READY) ## Throughput beside stock Faust, Quix Streams and Bytewax; state size, recovery, latency.
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-lapse: $(READY) ## The lapse model against who really came back, on CDNOW and Online Retail.
+	$(BIN)/python -m tests.benchmarks.lapse $(ARGS)
 
 # Each lock builds on the one before, so that what they share has one version.
 lock: ## Rebuild the locks from pyproject.toml, with uv (its own venv in .cache if it is not installed).
