@@ -1,4 +1,5 @@
-"""What the pipeline says: sessions, dead letters, late events, ingest counts.
+"""What the pipeline says: sessions, customers' profiles, transitions and actions, dead letters, late events,
+ingest counts.
 
 Times are whole milliseconds since 1970-01-01 UTC. Amounts are decimals with four places, as text in JSON.
 Each fact has an identity, and a version that only grows: of several with one identity the highest counts.
@@ -6,6 +7,7 @@ Each fact has an identity, and a version that only grows: of several with one id
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final, Literal
@@ -153,10 +155,196 @@ class IngestCount(_Fact):
     watermark: Annotated[int, Field(description="ms since 1970-01-01 UTC; may be before it while unknown")]
 
 
+Day = Annotated[date, Field(description="a day of the shop's calendar")]
+Stage = Literal["prospect", "new", "active", "lapsing", "lapsed", "won_back"]
+Tier = Literal[
+    "champion",
+    "loyal",
+    "active",
+    "new",
+    "promising",
+    "needs_attention",
+    "at_risk",
+    "previously_loyal",
+    "almost_lost",
+    "dormant",
+]
+Score = Annotated[int, Field(ge=1, le=5, description="quintile among the shop's buyers, 5 the best")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Id32 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+ModelVersion = Annotated[
+    int, Field(ge=0, description="of the shop's model that said so; 0 is the one built in")
+]
+
+
+class ProfileFact(_Fact):
+    """All that is known of one customer in one shop. Identity: customer_id, shop_id; key: customer_id.
+
+    It is told again when anything but as_of, recency_days and overdue_days has changed; these two
+    follow from the day: as_of less last_order_on, and as_of less next_order_on where that is positive.
+    """
+
+    shop_id: str
+    customer_id: str
+    as_of: Annotated[Day, Field(description="the day it was drawn up on")]
+    stage: Stage
+    stage_since: Annotated[
+        Milliseconds | None, Field(description="when that stage began; null for a prospect")
+    ]
+    tier: Annotated[
+        Tier | None, Field(description="null for a prospect, and while the shop has no cut points")
+    ]
+    r_score: Annotated[Score | None, Field(description="recency: the fewer days, the higher")]
+    f_score: Annotated[Score | None, Field(description="frequency: purchase days")]
+    m_score: Annotated[Score | None, Field(description="monetary: net revenue in currency")]
+    p_alive: Annotated[Share | None, Field(description="P(will ever buy again), 2 decimals")]
+    expected_orders_90d: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Field(description="purchase days to expect in the 90 days from as_of, 2 decimals"),
+    ]
+    next_order_on: Annotated[
+        Day | None, Field(description="the day by which half of such buyers, if still buyers, buy again")
+    ]
+    overdue_days: Annotated[Count | None, Field(description="days that as_of is past next_order_on")]
+    usual_gap_days: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Field(description="mean days between purchase days, 1 decimal; null before the second"),
+    ]
+    first_order_at: Annotated[Milliseconds | None, Field(description="of the first standing order")]
+    last_order_at: Annotated[Milliseconds | None, Field(description="of the last standing order")]
+    first_order_on: Day | None
+    last_order_on: Day | None
+    purchase_days: Annotated[Count, Field(description="days with a standing order: the frequency")]
+    orders: Annotated[Count, Field(description="orders not fully reversed")]
+    reversed_orders: Annotated[Count, Field(description="orders fully cancelled or refunded")]
+    recency_days: Annotated[Count | None, Field(description="days from last_order_on to as_of")]
+    monetary: Annotated[Amount, Field(description="net revenue of standing orders, in currency")]
+    average_order_value: Annotated[Amount, Field(description="monetary per standing order in currency")]
+    currency: Annotated[
+        Annotated[str, Field(pattern="^[A-Z]{3}$")] | None,
+        Field(description="the one with the most standing orders; null where no order names one"),
+    ]
+    mixed_currency: Annotated[
+        bool, Field(description="orders in other currencies stand, and are not in the sums")
+    ]
+    preferred_categories: Annotated[
+        tuple[str, ...],
+        Field(strict=False, max_length=3, description="by standing orders with them, most first"),
+    ]
+    price_band: Annotated[
+        Score | None, Field(description="quintile of the mean unit price paid; 5 is the dearest")
+    ]
+    discount_affinity: Annotated[
+        Share | None, Field(description="share of standing orders with a discount, 2 decimals")
+    ]
+    visits_30d: Annotated[Count, Field(description="pages seen in sessions begun in the last 30 days")]
+    favorites_30d: Annotated[Count, Field(description="favorites added, likewise")]
+    carts_30d: Annotated[Count, Field(description="changes of the cart, likewise")]
+    visits_90d: Annotated[Count, Field(description="pages seen in sessions begun in the last 90 days")]
+    favorites_90d: Annotated[Count, Field(description="favorites added, likewise")]
+    carts_90d: Annotated[Count, Field(description="changes of the cart, likewise")]
+    last_seen_at: Annotated[Milliseconds | None, Field(description="the end of the latest session")]
+    model_version: ModelVersion
+    version: Annotated[int, Field(ge=1, description="grows each time it is told")]
+    is_deleted: Annotated[
+        bool,
+        Field(description="a tombstone: nothing is left of the customer in that shop, or they are forgotten"),
+    ]
+
+
+class TransitionFact(_Fact):
+    """From one lifecycle stage, or tier, to another. Identity: transition_id; key: customer_id.
+
+    A stage's transition is withdrawn by a tombstone when a late order or a refund makes it untrue.
+    """
+
+    transition_id: Annotated[
+        Id32,
+        Field(
+            description="XXH3 128 of customer_id, shop_id, kind, anchor and, of a stage, to_state;"
+            " NUL between"
+        ),
+    ]
+    kind: Literal["stage", "tier"]
+    shop_id: str
+    customer_id: str
+    anchor: Annotated[
+        Milliseconds,
+        Field(description="of a stage: the order that began the episode; of a tier: the start of the day"),
+    ]
+    at: Annotated[Milliseconds, Field(description="when it happened")]
+    from_state: Annotated[str | None, Field(description="a stage, or a tier; null: none before")]
+    to_state: Annotated[str | None, Field(description="a stage, or a tier; null: none any more")]
+    cause: Annotated[
+        Literal["order", "overdue", "silence", "refund", "model"],
+        Field(
+            description="order: they bought, or in a tombstone a late order came in; overdue: P(alive)"
+            " reached the threshold; silence: no order for so long that they count as lapsed, or of a tier,"
+            " time passed; refund: an order was reversed; model: other parameters or cut points came"
+        ),
+    ]
+    p_alive: Annotated[Share | None, Field(description="when it happened, 4 decimals")]
+    overdue_days: Annotated[Count | None, Field(description="days past the expected next order, then")]
+    usual_gap_days: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Field(description="mean days between purchase days by then, 1 decimal; null before the second"),
+    ]
+    model_version: ModelVersion
+    version: Annotated[int, Field(ge=1, description="grows each time it is told")]
+    is_deleted: Annotated[bool, Field(description="a tombstone: it did not happen after all")]
+
+
+class ActionFact(_Fact):
+    """Something to do for one customer, once per episode. Identity: action_id; key: customer_id.
+
+    Whoever acts must leave the holdout group alone: the difference between both is what acting brings.
+    """
+
+    action_id: Annotated[
+        Id32, Field(description="XXH3 128 of customer_id, shop_id, kind, category and anchor; NUL between")
+    ]
+    kind: Annotated[
+        Literal["repurchase_due", "coupon_care", "win_back"],
+        Field(
+            description="repurchase_due: shortly before the expected next order; coupon_care: lapsing, and"
+            " used to discounts; win_back: lapsed"
+        ),
+    ]
+    shop_id: str
+    customer_id: str
+    category: Annotated[
+        str | None, Field(description="whose own rhythm makes it due; null: of the customer as a whole")
+    ]
+    anchor: Annotated[Milliseconds, Field(description="the order that began the episode")]
+    at: Annotated[Milliseconds, Field(description="when it became due")]
+    expected_on: Annotated[Day | None, Field(description="the day the next order is expected")]
+    priority: Annotated[int, Field(ge=1, le=4, description="1 first")]
+    holdout: Annotated[
+        bool, Field(description="in the group to leave alone; drawn per customer, shop and kind")
+    ]
+    reason: Annotated[str, Field(description="one line for a person")]
+    stage: Stage
+    p_alive: Annotated[Share | None, Field(description="when it became due, 2 decimals")]
+    overdue_days: Annotated[Count | None, Field(description="days past the expected next order, then")]
+    usual_gap_days: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Field(description="mean days between purchase days, or days with the category; 1 decimal"),
+    ]
+    discount_affinity: Annotated[Share | None, Field(description="share of standing orders with a discount")]
+    model_version: ModelVersion
+    version: Annotated[int, Field(ge=1, description="grows each time it is told")]
+    is_deleted: Annotated[
+        bool, Field(description="a tombstone: withdrawn, for it rested on an order that was")
+    ]
+
+
 #: The model of each fact topic's values, by the topic's name.
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "sessions": SessionFact,
     "late-events": LateEvent,
     "ingest": IngestCount,
     "dead-letters": DeadLetter,
+    "customers": ProfileFact,
+    "transitions": TransitionFact,
+    "actions": ActionFact,
 }

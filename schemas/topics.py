@@ -61,8 +61,13 @@ INGEST: Final = Topic("ingest", "fact", "topic:partition", "IngestCount")
 DEAD_LETTERS: Final = Topic(
     "dead-letters", "fact", "the refused key", "DeadLetter", max_message_bytes=DEAD_LETTER_MAX_BYTES
 )
+CUSTOMERS: Final = Topic("customers", "fact", "customer_id", "ProfileFact")
+TRANSITIONS: Final = Topic("transitions", "fact", "customer_id", "TransitionFact")
+ACTIONS: Final = Topic("actions", "fact", "customer_id", "ActionFact")
+#: Each shop's lapse model and cut points; every worker reads all of it.
+MODELS: Final = Topic("models", "internal", "shop_id", None, "compact")
 
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
 INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS)
-FACTS: Final = (SESSIONS, LATE_EVENTS, INGEST, DEAD_LETTERS)
-ALL: Final = (*INPUTS, TICKS, CUSTOMERS_CHANGELOG, *FACTS)
+FACTS: Final = (SESSIONS, LATE_EVENTS, INGEST, DEAD_LETTERS, CUSTOMERS, TRANSITIONS, ACTIONS)
+ALL: Final = (*INPUTS, TICKS, CUSTOMERS_CHANGELOG, MODELS, *FACTS)

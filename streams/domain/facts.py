@@ -6,6 +6,7 @@ So a fact sent twice is one fact, and the same events give the same rows in any 
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -14,6 +15,22 @@ from xxhash import xxh3_128_hexdigest
 
 Outcome = Literal["converted", "lost"]
 LostStage = Literal["bounced", "browsed", "favorited", "carted"]
+Stage = Literal["prospect", "new", "active", "lapsing", "lapsed", "won_back"]
+Tier = Literal[
+    "champion",
+    "loyal",
+    "active",
+    "new",
+    "promising",
+    "needs_attention",
+    "at_risk",
+    "previously_loyal",
+    "almost_lost",
+    "dormant",
+]
+TransitionKind = Literal["stage", "tier"]
+Cause = Literal["order", "overdue", "silence", "refund", "model"]
+ActionKind = Literal["repurchase_due", "coupon_care", "win_back"]
 
 #: Money inside the rules is an integer of ten-thousandths of a currency unit: sums are exact.
 MONEY_SCALE: Final = 10_000
@@ -47,6 +64,108 @@ class SessionFact(Struct, frozen=True, gc=False):
     is_bot: bool
     version: int
     is_deleted: bool
+
+
+class ProfileFact(Struct, frozen=True, gc=False):
+    """All that is known of one customer in one shop; days are of the shop's calendar, shares in [0, 1]."""
+
+    shop_id: str
+    customer_id: str
+    as_of: date
+    stage: Stage
+    stage_since: int | None
+    tier: Tier | None
+    r_score: int | None
+    f_score: int | None
+    m_score: int | None
+    p_alive: float | None
+    expected_orders_90d: float | None
+    next_order_on: date | None
+    overdue_days: int | None
+    usual_gap_days: float | None
+    first_order_at: int | None
+    last_order_at: int | None
+    first_order_on: date | None
+    last_order_on: date | None
+    purchase_days: int
+    orders: int
+    reversed_orders: int
+    recency_days: int | None
+    monetary: str
+    average_order_value: str
+    currency: str | None
+    mixed_currency: bool
+    preferred_categories: tuple[str, ...]
+    price_band: int | None
+    discount_affinity: float | None
+    visits_30d: int
+    favorites_30d: int
+    carts_30d: int
+    visits_90d: int
+    favorites_90d: int
+    carts_90d: int
+    last_seen_at: int | None
+    model_version: int
+    version: int
+    is_deleted: bool
+
+
+class TransitionFact(Struct, frozen=True, gc=False):
+    """From one lifecycle stage, or tier, to another; times in ms, ``anchor`` of the order it began with."""
+
+    transition_id: str
+    kind: TransitionKind
+    shop_id: str
+    customer_id: str
+    anchor: int
+    at: int
+    from_state: str | None
+    to_state: str | None
+    cause: Cause
+    p_alive: float | None
+    overdue_days: int | None
+    usual_gap_days: float | None
+    model_version: int
+    version: int
+    is_deleted: bool
+
+
+class ActionFact(Struct, frozen=True, gc=False):
+    """Something to do for one customer, or in the holdout group to leave undone; once per episode."""
+
+    action_id: str
+    kind: ActionKind
+    shop_id: str
+    customer_id: str
+    category: str | None
+    anchor: int
+    at: int
+    expected_on: date | None
+    priority: int
+    holdout: bool
+    reason: str
+    stage: Stage
+    p_alive: float | None
+    overdue_days: int | None
+    usual_gap_days: float | None
+    discount_affinity: float | None
+    model_version: int
+    version: int
+    is_deleted: bool
+
+
+def transition_id(
+    customer_id: str, shop_id: str, kind: TransitionKind, anchor: int, to_state: Stage | None = None
+) -> str:
+    """32 hex digits. A tier's transition is named by its day: the last one of a day counts."""
+    state = "" if to_state is None else f"\x00{to_state}"
+    return xxh3_128_hexdigest(f"{customer_id}\x00{shop_id}\x00{kind}\x00{anchor}{state}".encode())
+
+
+def action_id(customer_id: str, shop_id: str, kind: ActionKind, category: str | None, anchor: int) -> str:
+    """32 hex digits, a function of whom it is for, what it is, and the episode."""
+    text = f"{customer_id}\x00{shop_id}\x00{kind}\x00{category or ''}\x00{anchor}"
+    return xxh3_128_hexdigest(text.encode())
 
 
 def session_id(customer_id: str, shop_id: str, started_at: int) -> str:
