@@ -198,6 +198,10 @@ class ProfileFact(_Fact):
     f_score: Annotated[Score | None, Field(description="frequency: purchase days")]
     m_score: Annotated[Score | None, Field(description="monetary: net revenue in currency")]
     p_alive: Annotated[Share | None, Field(description="P(will ever buy again), 2 decimals")]
+    p_return_90d: Annotated[
+        Share | None,
+        Field(description="P(buys in the 90 days from as_of), 2 decimals; what lapsing stands on"),
+    ]
     expected_orders_90d: Annotated[
         Annotated[float, Field(ge=0)] | None,
         Field(description="purchase days to expect in the 90 days from as_of, 2 decimals"),
@@ -278,12 +282,13 @@ class TransitionFact(_Fact):
     cause: Annotated[
         Literal["order", "overdue", "silence", "refund", "model"],
         Field(
-            description="order: they bought, or in a tombstone a late order came in; overdue: P(alive)"
-            " reached the threshold; silence: no order for so long that they count as lapsed, or of a tier,"
+            description="order: they bought, or in a tombstone a late order came in; overdue: too late"
+            " by their own rhythm, so that P(buys in 90 days) reached the threshold; silence: no order for so long that they count as lapsed, or of a tier,"
             " time passed; refund: an order was reversed; model: other parameters or cut points came"
         ),
     ]
     p_alive: Annotated[Share | None, Field(description="when it happened, 4 decimals")]
+    p_return_90d: Annotated[Share | None, Field(description="P(buys in 90 days) then, 4 decimals")]
     overdue_days: Annotated[Count | None, Field(description="days past the expected next order, then")]
     usual_gap_days: Annotated[
         Annotated[float, Field(ge=0)] | None,
@@ -324,7 +329,8 @@ class ActionFact(_Fact):
     ]
     reason: Annotated[str, Field(description="one line for a person")]
     stage: Stage
-    p_alive: Annotated[Share | None, Field(description="when it became due, 2 decimals")]
+    p_alive: Annotated[Share | None, Field(description="when it became due, 4 decimals")]
+    p_return_90d: Annotated[Share | None, Field(description="P(buys in 90 days) then, 4 decimals")]
     overdue_days: Annotated[Count | None, Field(description="days past the expected next order, then")]
     usual_gap_days: Annotated[
         Annotated[float, Field(ge=0)] | None,

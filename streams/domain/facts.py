@@ -79,6 +79,7 @@ class ProfileFact(Struct, frozen=True, gc=False):
     f_score: int | None
     m_score: int | None
     p_alive: float | None
+    p_return_90d: float | None
     expected_orders_90d: float | None
     next_order_on: date | None
     overdue_days: int | None
@@ -123,6 +124,7 @@ class TransitionFact(Struct, frozen=True, gc=False):
     to_state: str | None
     cause: Cause
     p_alive: float | None
+    p_return_90d: float | None
     overdue_days: int | None
     usual_gap_days: float | None
     model_version: int
@@ -146,6 +148,7 @@ class ActionFact(Struct, frozen=True, gc=False):
     reason: str
     stage: Stage
     p_alive: float | None
+    p_return_90d: float | None
     overdue_days: int | None
     usual_gap_days: float | None
     discount_affinity: float | None
