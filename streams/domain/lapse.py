@@ -10,12 +10,14 @@ A buyer is three numbers, counted from the day of the first purchase:
       ├──●────●──────────●─────────────────────────┤──────── H ───────┤
       0                 t_x                        T                T + H
 
-Every model answers the same questions (``LapseModel``), each in microseconds and without numpy, since the stream asks
-them of one buyer at a time. Times are floats in the unit of the model's ``alpha`` or ``default_gap``; the stream's unit is the
-day (a day is 86,400,000 ms of event time). ``scaled`` turns a fit in weeks into one in days.
+Every model answers the same questions (``LapseModel``), each in microseconds and without numpy, since the
+stream asks them of one buyer at a time. Times are floats in the unit of the model's ``alpha`` or
+``default_gap``; the stream's unit is the day (a day is 86,400,000 ms of event time). ``scaled`` turns a fit
+in weeks into one in days.
 
-Sources: BG/NBD: Fader, Hardie and Lee 2005, "Counting Your Customers" the Easy Way, Marketing Science 24(2). Modified BG/NBD:
-Batislam, Denizel and Filiztekin 2007, IJRM 24(3); Hoppe and Wagner 2007, Marketing JRM 3(2).
+Sources: BG/NBD: Fader, Hardie and Lee 2005, "Counting Your Customers" the Easy Way, Marketing Science
+24(2). Modified BG/NBD: Batislam, Denizel and Filiztekin 2007, IJRM 24(3); Hoppe and Wagner 2007, Marketing
+JRM 3(2).
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ FARTHEST: Final = 1e9
 
 
 class LapseModel(Protocol):
-    """What the stream asks, whichever model a shop has. Every method raises ValueError unless x >= 0 and 0 <= t_x <= T."""
+    """What the stream asks, whichever model a shop has. ValueError unless x >= 0 and 0 <= t_x <= T."""
 
     def p_alive(self, x: int, t_x: float, T: float) -> float:
-        """P(the buyer will ever buy again), in [0, 1]; 1 right after a purchase, falling with silence, unless the model says else."""
+        """P(the buyer will ever buy again), in [0, 1]; never grows with silence."""
 
     def p_returns(self, x: int, t_x: float, T: float, within: float) -> float:
         """P(at least one purchase in (T, T + within]), in [0, 1]: the probability that backtests score."""
@@ -55,8 +57,9 @@ class LapseModel(Protocol):
 class BetaGeometric(msgspec.Struct, frozen=True, tag="bg_nbd"):
     """BG/NBD. Purchase rates ~ Gamma(r, alpha); each repeat purchase is the last with a chance ~ Beta(a, b).
 
-    A buyer without a repeat purchase has had no chance to lapse, so p_alive stays 1 for them: a known complaint, which
-    ``ModifiedBetaGeometric`` answers. ``p_returns`` falls with silence all the same, as slow buyers become likelier.
+    A buyer without a repeat purchase has had no chance to lapse, so p_alive stays 1 for them: a known
+    complaint, which ``ModifiedBetaGeometric`` answers. ``p_returns`` falls with silence all the same, as
+    slow buyers become likelier.
     """
 
     r: float
@@ -102,7 +105,7 @@ class BetaGeometric(msgspec.Struct, frozen=True, tag="bg_nbd"):
 
 
 class ModifiedBetaGeometric(msgspec.Struct, frozen=True, tag="mbg_nbd"):
-    """MBG/NBD. As BG/NBD, but the first purchase too may be the last, so one-time buyers lapse with silence."""
+    """MBG/NBD. As BG/NBD, but the first purchase too may be the last: one-time buyers lapse with silence."""
 
     r: float
     alpha: float
@@ -145,11 +148,12 @@ class ModifiedBetaGeometric(msgspec.Struct, frozen=True, tag="mbg_nbd"):
 class PersonalRhythm(msgspec.Struct, frozen=True, tag="personal_rhythm"):
     """For a shop without a fit: the buyer's own gap, shrunk towards a default, and a fixed chance to lapse.
 
-    default_gap: the gap assumed of a buyer who has shown none, in the unit of T.
-    weight: how many gaps of evidence that assumption is worth. The rhythm is (weight default_gap + t_x) / (weight + x).
-    lapse: the chance that any purchase, the first included, is the last.
+    default_gap: the gap assumed of a buyer who has shown none, in the unit of T. weight: how many gaps of
+    evidence that assumption is worth. The rhythm is (weight default_gap + t_x) / (weight + x). lapse: the
+    chance that any purchase, the first included, is the last.
 
-    It is the modified BG/NBD with r = weight, alpha = weight default_gap, and every buyer's chance of lapsing the same.
+    It is the modified BG/NBD with r = weight, alpha = weight default_gap, and every buyer's chance of
+    lapsing the same.
     """
 
     default_gap: float = 30.0
@@ -167,7 +171,7 @@ class PersonalRhythm(msgspec.Struct, frozen=True, tag="personal_rhythm"):
         return (self.weight * self.default_gap + t_x) / (self.weight + x)
 
     def p_alive(self, x: int, t_x: float, T: float) -> float:
-        """The odds of having lapsed at the last purchase, times how unlikely the silence is for this rhythm."""
+        """Odds of having lapsed at the last purchase, times how unlikely this rhythm makes the silence."""
         _check(x, t_x, T)
         silence = _silence(self.weight + x, self.weight * self.default_gap, t_x, T)
         return _still(self.lapse / (1 - self.lapse), silence)
@@ -178,7 +182,7 @@ class PersonalRhythm(msgspec.Struct, frozen=True, tag="personal_rhythm"):
         return self.p_alive(x, t_x, T) * ends
 
     def expected(self, x: int, t_x: float, T: float, within: float) -> float:
-        """The number of purchases until the one that is the last is geometric: (1 - E exp(-rate lapse t)) / lapse."""
+        """Purchases up to the last one are geometric in number: (1 - E exp(-rate lapse t)) / lapse."""
         ends = _ends_within(self.weight + x, self.weight * self.default_gap + T, within * self.lapse)
         return self.p_alive(x, t_x, T) * ends / self.lapse
 
@@ -206,13 +210,16 @@ Parameters = BetaGeometric | ModifiedBetaGeometric | PersonalRhythm
 def mixed_count(r: float, alpha: float, a: float, b: float, t: float) -> float:
     """Purchases to expect in ``t`` of a buyer who is active: E[(1 - exp(-rate chance t)) / chance].
 
-    With z = t / (alpha + t) the textbook has (a + b - 1)/(a - 1) [1 - (1 - z)^r F(r, b; a + b - 1; z)], which is 0/0 at a = 1
-    and at a + b = 1. Euler's transformation F(r, b; c; z) = (1 - z)^(c-r-b) F(c - r, a - 1; c; z) and taking out the series'
-    first term leaves nothing to divide by, and coefficients that shrink faster:
+    With z = t / (alpha + t) and c = a + b - 1 the textbook has c/(a - 1) [1 - (1 - z)^r F(r, b; c; z)],
+    which is 0/0 at a = 1 and at a + b = 1. Euler's transformation F(r, b; c; z) = (1 - z)^(c-r-b) F(c - r,
+    a - 1; c; z) and taking out the series' first term leaves nothing to divide by, and coefficients that
+    shrink faster:
 
-        c [1 - (1 - z)^(a-1)] / (a - 1) - (1 - z)^(a-1) sum_{n>=1} (a)_{n-1} (c - r)_n / ((c + 1)_{n-1} n!) z^n,   c = a + b - 1
+        c [1 - (1 - z)^(a-1)] / (a - 1)
+          - (1 - z)^(a-1) sum_{n>=1} (a)_{n-1} (c - r)_n / ((c + 1)_{n-1} n!) z^n
 
-    Accurate to 9 digits (6 if the share of lapsing buyers is below 2 %). Raises ValueError if ``t`` is negative.
+    Accurate to 9 digits for fits as real shops give them, to 5 at the corners. Raises ValueError if ``t``
+    is negative.
     """
     if not t >= 0:
         raise ValueError(f"a span must not be negative: {t}")
@@ -239,7 +246,7 @@ _SERIES_UP_TO_A: Final = 20.0  # beyond it the terms grow before they shrink
 
 
 def _mixed_count_by_quadrature(r: float, alpha: float, a: float, b: float, t: float) -> float:
-    """The same, integrated over the chance p ~ Beta(a, b) by the double exponential rule: p = 1 / (1 + exp(-pi sinh u))."""
+    """The same, integrated over chance ~ Beta(a, b), double exponentially: chance = logistic(pi sinh u)."""
     norm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     # The step must resolve the peak of the Beta density, which is about this wide in u.
     step = min(1 / 16, math.sqrt(1 / a + 1 / b) / (2 * math.pi))
@@ -300,7 +307,7 @@ def _crossing(odds: float, shape: float, alpha: float, t_x: float, threshold: fl
 
 
 def _ends_within(shape: float, scale: float, within: float) -> float:
-    """P(gap - s <= within | gap > s) of a gap whose rate is Gamma(shape, scale) after a silence s that scale counts."""
+    """P(a purchase within that span) of an active buyer whose rate is Gamma(shape, scale) by now."""
     if not within >= 0:
         raise ValueError(f"a span must not be negative: {within}")
     return -math.expm1(-shape * math.log1p(within / scale))

@@ -1,7 +1,8 @@
 """Fits the models of ``lapse`` to a shop's buyers by maximum likelihood, from grouped sufficient statistics.
 
-The likelihood needs of a buyer only (x, t_x, T), and many buyers share theirs when times are whole days: a million
-buyers are a few hundred thousand groups. Pure, but with numpy and scipy: the stream's workers never import it.
+The likelihood needs of a buyer only (x, t_x, T), and many buyers share theirs when times are whole days: a
+million buyers are a few hundred thousand groups. Pure, but with numpy and scipy: the stream's workers never
+import it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import betaln, digamma, expit, gammaln
 
+from streams.domain.comeback import Comeback, logit_of_any
 from streams.domain.lapse import BetaGeometric, ModifiedBetaGeometric, Parameters, PersonalRhythm
 
 Floats = NDArray[np.float64]
@@ -35,8 +37,9 @@ _TOLERANCE: Final = 1e-6  # of the gradient of the mean log-likelihood, by the l
 class Buyers:
     """Groups of buyers with the same history, four arrays of the same length.
 
-    x: repeat purchases; t_x: time from first to last purchase; T: time from the first purchase to the end of what was
-    observed; count: buyers of the group. Times are in any one unit; parameters fitted come out in it.
+    x: repeat purchases; t_x: time from first to last purchase; T: time from the first purchase to the end
+    of what was observed; count: buyers of the group. Times are in any one unit; parameters fitted come out
+    in it.
     """
 
     x: Floats
@@ -46,7 +49,7 @@ class Buyers:
 
     @classmethod
     def grouped(cls, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, count: ArrayLike | None = None) -> Buyers:
-        """Groups equal histories. Raises ValueError unless x >= 0 and 0 <= t_x <= T, and t_x = 0 where x = 0."""
+        """Groups equal histories. ValueError unless x >= 0, 0 <= t_x <= T, and t_x = 0 where x = 0."""
         columns = [np.asarray(c, dtype=np.float64).ravel() for c in (x, t_x, T)]
         xs, tx, ts = columns
         weight = np.ones(len(xs)) if count is None else np.asarray(count, dtype=np.float64).ravel()
@@ -56,7 +59,9 @@ class Buyers:
         wrong |= (xs == 0) & (tx != 0)
         if wrong.any():
             i = int(np.argmax(wrong))
-            raise ValueError(f"{int(wrong.sum())} not buyers' histories, the first: {xs[i]}, {tx[i]}, {ts[i]}")
+            raise ValueError(
+                f"{int(wrong.sum())} not buyers' histories, the first: {xs[i]}, {tx[i]}, {ts[i]}"
+            )
         if not len(xs):
             return cls(xs, tx, ts, weight)
         order = np.lexsort(columns)
@@ -85,7 +90,9 @@ class Buyers:
         parts = list(shops.values())
         if not parts:
             return Buyers.grouped([], [], [])
-        return Buyers.grouped(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("x", "t_x", "T", "count")))
+        return Buyers.grouped(
+            *(np.concatenate([getattr(p, n) for p in parts]) for n in ("x", "t_x", "T", "count"))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +136,9 @@ def fit(buyers: Buyers, model: Fitted) -> Fit:
 
 
 def fit_best(buyers: Buyers) -> Fit:
-    """The likelier of BG/NBD and modified BG/NBD; both have four parameters, so their likelihoods compare as they are."""
-    return max((fit(buyers, m) for m in (ModifiedBetaGeometric, BetaGeometric)), key=lambda f: f.log_likelihood)
+    """The likelier of BG/NBD and modified BG/NBD: both have four parameters, so neither is handicapped."""
+    both = (fit(buyers, model) for model in (ModifiedBetaGeometric, BetaGeometric))
+    return max(both, key=lambda found: found.log_likelihood)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +154,9 @@ class ShopModel:
     fit: Fit | None
 
 
-def fit_shops(shops: Mapping[str, Buyers], model: Fitted | None = None) -> tuple[ShopModel, dict[str, ShopModel]]:
+def fit_shops(
+    shops: Mapping[str, Buyers], model: Fitted | None = None
+) -> tuple[ShopModel, dict[str, ShopModel]]:
     """A model for every shop, and (first) the one for a shop that is not among them.
 
     ``model`` is fitted; None takes the likelier one, shop by shop.
@@ -176,8 +186,46 @@ def enough(buyers: Buyers) -> bool:
     return buyers.total >= MIN_BUYERS and buyers.repeaters >= MIN_REPEATERS
 
 
+def calibrate(
+    base: Parameters, within: float, then: Parameters, buyers: Buyers, returned: ArrayLike, watched: float
+) -> Comeback:
+    """``Comeback`` of ``base`` and ``within``, calibrated on an earlier date.
+
+    then: the model fitted to what was known at that date; buyers: their histories at it, ungrouped or
+    grouped; returned: of each group the buyers who bought within ``watched`` after it. ``watched`` may be
+    shorter than ``within`` where the history is: what is learnt is how far the model's odds are to be
+    trusted, and that carries over. Falls back to no calibration where the outcome says nothing: everybody
+    returned, nobody did, or the odds misled.
+    """
+    came = np.asarray(returned, dtype=np.float64)
+    if came.shape != buyers.count.shape or ((came < 0) | (came > buyers.count)).any():
+        raise ValueError("returned must be a number of buyers for each group")
+    total = float(buyers.count.sum())
+    if not 0 < came.sum() < total:
+        return Comeback(base, within)
+    odds = [
+        logit_of_any(then.expected(int(x), t_x, T, watched))
+        for x, t_x, T in zip(buyers.x.tolist(), buyers.t_x.tolist(), buyers.T.tolist(), strict=True)
+    ]
+    columns = np.column_stack([np.ones(len(came)), odds, np.log1p(buyers.x)])
+
+    def loss(w: Floats) -> tuple[float, Floats]:
+        z = columns @ w
+        value = np.logaddexp(0, z) @ buyers.count - came @ z
+        # A weak pull towards no calibration keeps the weights finite where outcomes separate.
+        pull = w - np.array([0.0, 1.0, 0.0])
+        gradient = columns.T @ (expit(z) * buyers.count - came) + pull
+        return float(value + pull @ pull / 2) / total, gradient / total
+
+    found = minimize(loss, np.array([0.0, 1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-7})
+    intercept, slope, loyalty = (float(v) for v in found.x)
+    if slope <= 0:
+        return Comeback(base, within)
+    return Comeback(base, within, intercept, slope, loyalty)
+
+
 def log_likelihood(parameters: BetaGeometric | ModifiedBetaGeometric, buyers: Buyers) -> float:
-    """Of these buyers, under these parameters. Fader, Hardie and Lee 2005, equation 6; Batislam et al. 2007."""
+    """Of these buyers, under these parameters (Fader, Hardie and Lee 2005; Batislam et al. 2007)."""
     likelihood = _Likelihood(buyers, isinstance(parameters, ModifiedBetaGeometric))
     logs = np.log([parameters.r, parameters.alpha, parameters.a, parameters.b])
     return -likelihood(logs)[0] * float(buyers.count.sum())
@@ -186,11 +234,14 @@ def log_likelihood(parameters: BetaGeometric | ModifiedBetaGeometric, buyers: Bu
 class _Likelihood:
     """Minus the mean log-likelihood and its gradient, as a function of the logs of r, alpha, a and b.
 
-    With y the chances to lapse that an active buyer has survived (x, or x + 1 if the first purchase is one) a buyer gives
+    With y the chances to lapse that an active buyer has survived (x, or x + 1 if the first purchase is one)
+    a buyer gives
 
-        ln G(r+x)/G(r) + r ln alpha + ln B(a, b+y)/B(a, b) + ln [ (alpha+T)^-(r+x) + a/(b+y-1) (alpha+t_x)^-(r+x) ]
+        ln G(r+x)/G(r) + r ln alpha + ln B(a, b+y)/B(a, b)
+          + ln [ (alpha+T)^-(r+x) + a/(b+y-1) (alpha+t_x)^-(r+x) ]
 
-    where the last summand, having lapsed at t_x, is absent while y = 0. What depends on x alone is computed once a value.
+    where the last summand, having lapsed at t_x, is absent while y = 0. What depends on x alone is computed
+    once a value.
     """
 
     def __init__(self, buyers: Buyers, first_purchase_may_be_last: bool) -> None:
@@ -232,8 +283,8 @@ class _Likelihood:
 
 
 def _starts(buyers: Buyers) -> list[Floats]:
-    """Where to begin: the rate of the buyers at hand, with buyers alike or not, and lapsing seldom or often."""
-    rate = max((buyers.x @ buyers.count) / max(buyers.T @ buyers.count, 1e-9), 1e-9)
+    """Where to begin: the mean rate of these buyers; buyers alike or not, lapsing seldom or often."""
+    rate = max(float(buyers.x @ buyers.count) / max(float(buyers.T @ buyers.count), 1e-9), 1e-9)
     starts = []
     for r, a, b in ((0.5, 1.0, 3.0), (2.0, 0.3, 3.0)):
         starts.append(np.clip(np.log([r, r / rate, a, b]), *_EDGES))
