@@ -200,7 +200,7 @@ class ProfileFact(_Fact):
     p_alive: Annotated[Share | None, Field(description="P(will ever buy again), 2 decimals")]
     p_return_90d: Annotated[
         Share | None,
-        Field(description="P(buys in the 90 days from as_of), 2 decimals; what lapsing stands on"),
+        Field(description="P(buys in the 90 days from as_of), 2 decimals"),
     ]
     expected_orders_90d: Annotated[
         Annotated[float, Field(ge=0)] | None,
@@ -282,12 +282,15 @@ class TransitionFact(_Fact):
     cause: Annotated[
         Literal["order", "overdue", "silence", "refund", "model"],
         Field(
-            description="order: they bought, or in a tombstone a late order came in; overdue: too late"
-            " by their own rhythm, so that P(buys in 90 days) reached the threshold; silence: no order for so long that they count as lapsed, or of a tier,"
-            " time passed; refund: an order was reversed; model: other parameters or cut points came"
+            description="order: they bought, or in a tombstone a late order came in; overdue: the chance of"
+            " a return has come down to the threshold; silence: no order for so long that they count as"
+            " lapsed, or of a tier, time passed; refund: an order was reversed; model: other parameters or"
+            " cut points came"
         ),
     ]
-    p_alive: Annotated[Share | None, Field(description="when it happened, 4 decimals")]
+    p_alive: Annotated[
+        Share | None, Field(description="on that day, 4 decimals; null of an order and of a tier")
+    ]
     p_return_90d: Annotated[Share | None, Field(description="P(buys in 90 days) then, 4 decimals")]
     overdue_days: Annotated[Count | None, Field(description="days past the expected next order, then")]
     usual_gap_days: Annotated[

@@ -18,7 +18,20 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_POLICY_DURATIONS = ("gap", "horizon", "recovery_window", "amendment_window", "ahead_tolerance")
+_POLICY_DURATIONS = (
+    "gap",
+    "horizon",
+    "recovery_window",
+    "amendment_window",
+    "ahead_tolerance",
+    "lapsed_after",
+    "repurchase_lead",
+    "prospect_memory",
+    "buyer_memory",
+)
+_POLICY_DEFAULTS = {f.name: f.default for f in fields(Policy)}
+#: Numbers and text, by their defaults' types.
+_POLICY_VALUES = tuple(name for name in _POLICY_DEFAULTS if name not in _POLICY_DURATIONS)
 
 
 class SettingsError(ValueError):
@@ -56,7 +69,7 @@ class Settings:
     ticks: Ticks = "wall"
     tick_interval_s: float = 0.25
     #: Input records of one topic-partition handled as one batch, at most.
-    batch_records: int = 5_000
+    batch_records: int = 10_000
     #: Customers whose deadline has passed handled in one batch, at most; the rest follow in the next.
     due_per_batch: int = 5_000
     #: No progress for this long while there is lag ends the process.
@@ -99,13 +112,15 @@ class Settings:
             text = env.get(f"EBBTIDE_{name.upper()}")
             if text is not None:
                 values[name] = _parse(name, text, spec.default)
-        policy_values: dict[str, int] = {}
+        policy_values: dict[str, Any] = {}
         for name in _POLICY_DURATIONS:
             text = env.get(f"EBBTIDE_{name.upper()}")
             if text is not None:
                 policy_values[name] = duration_ms(text)
-        if (text := env.get("EBBTIDE_MAX_EVENTS")) is not None:
-            policy_values["max_events"] = _parse("max_events", text, 0)
+        for name in _POLICY_VALUES:
+            text = env.get(f"EBBTIDE_{name.upper()}")
+            if text is not None:
+                policy_values[name] = _parse(name, text, _POLICY_DEFAULTS[name])
         given = {k: v for k, v in overrides.items() if v is not None}
         policy = given.pop("policy", None)
         if policy is None:
@@ -124,17 +139,18 @@ class Settings:
         }
         for name in _POLICY_DURATIONS:
             env[f"EBBTIDE_{name.upper()}"] = f"{getattr(self.policy, name)}ms"
-        env["EBBTIDE_MAX_EVENTS"] = str(self.policy.max_events)
+        for name in _POLICY_VALUES:
+            env[f"EBBTIDE_{name.upper()}"] = _print(getattr(self.policy, name))
         return env
 
-    def with_policy(self, **changes: int) -> Self:
+    def with_policy(self, **changes: Any) -> Self:
         """These settings with parts of the policy changed."""
         return replace(self, policy=replace(self.policy, **changes))
 
 
 def unknown_variables(env: Mapping[str, str]) -> list[str]:
     """Names in ``env`` that look like settings and are none: misspelt, or of another release."""
-    known = {f"EBBTIDE_{name.upper()}" for name in (*_POLICY_DURATIONS, "max_events")}
+    known = {f"EBBTIDE_{name.upper()}" for name in _POLICY_DEFAULTS}
     known |= {f"EBBTIDE_{f.name.upper()}" for f in fields(Settings) if f.name != "policy"}
     # The tests have variables of their own.
     mine = (name for name in env if name.startswith("EBBTIDE_") and not name.startswith("EBBTIDE_TEST_"))

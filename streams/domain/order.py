@@ -34,13 +34,22 @@ class Amendment(Struct, array_like=True, frozen=True, gc=False):
 
 
 class OrderRecord(Struct, array_like=True, gc=False):
-    """All that is known of one order. ``total`` and ``items`` are of the smallest mention."""
+    """All that is known of one order. All but mentions and amendments is of the smallest mention.
+
+    gross: its priced lines before discounts, in ten-thousandths; discount: what was taken off them, line by
+    line or by a lower total; pieces: of priced lines; categories: each once, as lines name them.
+    """
 
     mentions: list[Mention] = field(default_factory=list)
     amendments: list[Amendment] = field(default_factory=list)
     total: int = 0
     currency: str | None = None
     items: list[str] = field(default_factory=list)
+    # A record of a state from before these fields has none of them.
+    gross: int = 0
+    discount: int = 0
+    pieces: int = 0
+    categories: list[str] = field(default_factory=list)
 
     def mention(self, event: Input, order: Order) -> None:
         """Take in a ``placed`` or ``paid`` event; which of them arrives first is of no consequence."""
@@ -49,7 +58,23 @@ class OrderRecord(Struct, array_like=True, gc=False):
             self.total = _total(order)
             self.currency = order.currency
             self.items = [line.item_id for line in order.lines]
+            self._price(order)
         self.mentions.append(seen)
+
+    def _price(self, order: Order) -> None:
+        gross = discount = pieces = 0
+        categories: dict[str, None] = {}
+        for line in order.lines:
+            if line.price is not None:
+                gross += to_amount(line.price) * line.quantity
+                pieces += line.quantity
+                if line.discount is not None:
+                    discount += to_amount(line.discount)
+            if line.category:
+                categories[line.category] = None
+        self.gross, self.pieces = gross, pieces
+        self.discount = max(discount, gross - self.total)
+        self.categories = list(categories)
 
     def amend(self, event: Input, order: Order) -> None:
         """Take in a ``cancelled`` or ``refunded`` event; a refund without an amount is a full one."""
@@ -91,6 +116,10 @@ class OrderRecord(Struct, array_like=True, gc=False):
         """The watermark beyond which no accepted event can change it any more."""
         times = [m[1] for m in self.mentions] or [a.t for a in self.amendments]
         return max(times) + policy_window + horizon
+
+
+#: By order id.
+Orders = dict[str, OrderRecord]
 
 
 def _total(order: Order) -> int:

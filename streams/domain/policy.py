@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from zoneinfo import ZoneInfo
 
 SECOND: Final = 1_000
 MINUTE: Final = 60 * SECOND
@@ -21,6 +22,15 @@ class Policy:
     amendment_window: how long after an order its cancellation or refund still changes verdicts.
     ahead_tolerance: how far ahead of its arrival an event may be stamped.
     max_events: retained events per customer; more are refused, so that no state grows without bound.
+    zone: the IANA zone of the shops' calendars.
+    lapsed_after: a buyer whose last purchase day is this long ago is lapsed; whole days.
+    lapse_threshold: a buyer is lapsing when the chance that the shop's model gives has come down to it,
+    unless the model brings a threshold of its own.
+    holdout_percent: of all customers, the share that is left alone, per kind of action.
+    repurchase_lead: how long before the expected purchase a reminder is due; whole days.
+    discount_prone: from this share of orders with a discount on, a buyer is one who waits for discounts.
+    prospect_memory, buyer_memory: how long someone who shows nothing more is remembered: from the last
+    session, or the last purchase day if later; of a prospect, and of a buyer.
     """
 
     gap: int = 30 * MINUTE
@@ -29,12 +39,42 @@ class Policy:
     amendment_window: int = 30 * DAY
     ahead_tolerance: int = 5 * MINUTE
     max_events: int = 10_000
+    zone: str = "UTC"
+    lapsed_after: int = 365 * DAY
+    lapse_threshold: float = 0.5
+    holdout_percent: float = 10.0
+    repurchase_lead: int = 3 * DAY
+    discount_prone: float = 0.5
+    prospect_memory: int = 90 * DAY
+    buyer_memory: int = 1095 * DAY
 
     def __post_init__(self) -> None:
         if self.gap <= 0:
             raise ValueError("gap must be positive")
-        for name in ("horizon", "recovery_window", "amendment_window", "ahead_tolerance"):
+        for name in (
+            "horizon",
+            "recovery_window",
+            "amendment_window",
+            "ahead_tolerance",
+            "repurchase_lead",
+            "prospect_memory",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         if self.max_events < 1:
             raise ValueError("max_events must be at least 1")
+        try:
+            ZoneInfo(self.zone)
+        except (ValueError, OSError, KeyError):
+            raise ValueError(f"zone {self.zone!r} is no IANA zone, like Europe/London") from None
+        if self.lapsed_after < DAY:
+            raise ValueError("lapsed_after must be at least a day")
+        # Forgotten earlier, a buyer would never be seen to lapse, nor to be won back.
+        if self.buyer_memory <= self.lapsed_after:
+            raise ValueError("buyer_memory must be more than lapsed_after")
+        if not 0 < self.lapse_threshold < 1:
+            raise ValueError("lapse_threshold must be between 0 and 1, both excluded")
+        if not 0 <= self.holdout_percent <= 100:
+            raise ValueError("holdout_percent must be from 0 to 100")
+        if not 0 < self.discount_prone <= 1:
+            raise ValueError("discount_prone must be above 0 and at most 1")

@@ -1,0 +1,346 @@
+"""The check-up of one customer in one shop: what has changed since the last one, and when to look again.
+
+It is due when orders of the shop have changed, a session has closed or left the state, new parameters have
+come, or time alone changes something: a silence that has grown too long, a day that leaves the last thirty,
+an order that can be settled. What silence does begins with a local day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from streams.domain import actions, lifecycle, profile
+from streams.domain.actions import Ground
+from streams.domain.buyer import (
+    Buyer,
+    Day,
+    Episode,
+    History,
+    Pending,
+    Tiers,
+    activity_changes_on,
+    by_day,
+    can_settle,
+    pending,
+    recent,
+)
+from streams.domain.days import day_of, start_of
+from streams.domain.facts import ActionFact, Cause, ProfileFact, Stage, TransitionFact, transition_id
+from streams.domain.order import OrderRecord
+from streams.domain.outlook import Chances, ShopModel, fades_after
+from streams.domain.policy import Policy
+from streams.domain.profile import Profile
+from streams.domain.rfm import next_recency_change
+from streams.domain.session import Session
+
+Fact = ProfileFact | TransitionFact | ActionFact
+
+NEVER: Final = (1 << 63) - 1
+AT_ONCE: Final = 0
+_NO_CHANCES: Final = Chances(0.0, 0.0, 0.0)
+
+
+class Evaluation(NamedTuple):
+    """facts: to be told, in any order. wake_at: the watermark (ms) at which time alone changes something
+    next; AT_ONCE: in the next step, NEVER: only an event does. buyer: to be kept, None if nothing is."""
+
+    facts: list[Fact]
+    wake_at: int
+    buyer: Buyer | None
+
+
+class _Purchases(NamedTuple):
+    """All purchases up to now, and how far they can be settled.
+
+    episodes: of the last settled occasion, and of each in the ledger. standing: moments of the ledger's
+    standing orders. settled: the history that nothing can change any more. unsettled: the first order that is
+    not part of it. later: the moment of the first order still to come, by the watermark.
+    """
+
+    history: History
+    episodes: list[Episode]
+    standing: set[int]
+    settled: History
+    unsettled: Pending | None
+    later: int | None
+
+
+def evaluate(
+    customer_id: str,
+    shop_id: str,
+    buyer: Buyer | None,
+    orders: Iterable[OrderRecord],
+    sessions: Sequence[Session],
+    model: ShopModel,
+    now: int,
+    policy: Policy,
+    unpaid: bool = False,
+) -> Evaluation:
+    """Look at one customer in one shop at the watermark ``now`` (ms). Orders beyond it are not looked at yet.
+
+    ``orders`` are all of the shop's ledger; the caller keeps each until ``buyer.is_settled`` says otherwise.
+    ``sessions`` are the closed ones in the state; ``buyer.leave`` must have taken over each that has left it.
+    ``buyer`` is taken over and changed. ``unpaid``: what ``buyer.owed`` names may not have been sent, so it
+    is told again: transitions and actions as they were, the profile as it is now under a new version.
+
+    Deterministic; the same call again, with the buyer it gave, tells nothing.
+    """
+    if buyer is None:
+        buyer = Buyer()
+    # A crash may have taken the watermark back behind a state that was written before it.
+    now = max(now, buyer.checked)
+    today = day_of(now, policy.zone)
+    version = max(buyer.version + 1, now)
+    facts: list[Fact] = []
+    if not unpaid:
+        buyer.owed = 0
+    elif buyer.owed:
+        facts = _again(customer_id, shop_id, buyer, today, policy)
+    ledger = pending(buyer, orders)
+    if buyer.forgotten:
+        if not ledger and not sessions:
+            return Evaluation(facts, AT_ONCE, buyer) if buyer.owed else Evaluation([], NEVER, None)
+        buyer.forgotten = False
+    activity = buyer.activity = recent(buyer.activity, today)
+    seen = buyer.seen
+    if sessions:
+        activity = recent(by_day(activity, sessions, policy.zone), today)
+        seen = max(seen, *(session.end for session in sessions))
+    if ledger or buyer.settled.days or buyer.told or buyer.asked:
+        purchases = _purchases(buyer, ledger, now, policy)
+        history = purchases.history
+        changed = _cause(buyer, history, model)
+        ground = _look(buyer, purchases, activity, seen, model, now, today, policy)
+        drawn, stage = ground.profile, ground.line.stage
+        lifecycle.tell(buyer, ground.line.steps, model, policy, version, _withdrawal(changed))
+        actions.ask(buyer, ground, policy, version)
+        facts += [lifecycle.fact(customer_id, shop_id, t) for t in buyer.told if t.version == version]
+        facts += [actions.fact(customer_id, shop_id, a, policy) for a in buyer.asked if a.version == version]
+        if _tell_tier(buyer, drawn, today, changed, version):
+            facts.append(_tier_fact(customer_id, shop_id, buyer.tier, policy))
+        _settle(buyer, purchases, now, policy)
+        unsettled, later = purchases.unsettled, purchases.later
+    else:
+        history, stage, unsettled, later = buyer.settled, "prospect", None, None
+        drawn = profile.of_prospect(history.reversed, activity, today, seen, model.version)
+    past = not ledger and not sessions and now > _remembered_until(history, seen, policy)
+    if past and not facts:
+        return _forget(customer_id, shop_id, buyer, today, version)
+    digest = drawn.digest()
+    if digest != buyer.profile and (seen or history.orders or history.reversed):
+        facts.append(profile.fact(customer_id, shop_id, drawn, today, version))
+        buyer.profile = digest
+    if facts:
+        buyer.version = version
+        buyer.owed = buyer.owed or version
+    if buyer.told or buyer.asked:
+        _forget_what_is_final(buyer, history, version)
+    buyer.checked, buyer.model = now, model.version
+    wake_at = _wake_at(history, stage, drawn, activity, seen, unsettled, later, model, now, today, policy)
+    # What was told just now may have to be told again, so it is not forgotten before the next step.
+    return Evaluation(facts, AT_ONCE if past else wake_at, buyer)
+
+
+def _purchases(buyer: Buyer, ledger: Sequence[Pending], now: int, policy: Policy) -> _Purchases:
+    history = settled = buyer.settled
+    episodes = buyer.episodes[:1] if settled.days else []
+    standing: set[int] = set()
+    unsettled: Pending | None = None
+    later: int | None = None
+    if ledger:
+        known = {episode.anchor: episode for episode in buyer.episodes}
+        history = settled.copy()
+        for order in ledger:
+            if order.at > now:
+                later = order.at
+                break
+            if unsettled is None and not can_settle(order, now, policy):
+                unsettled, settled = order, history
+                history = history.copy()
+            before = history.orders
+            if history.take(order, policy):
+                episode = known.get(order.at)
+                if episode is None or episode.x != history.x or episode.t_x != history.t_x:
+                    episode = Episode(order.at, history.last_day, history.x, history.t_x)
+                episodes.append(episode)
+            if history.orders > before:
+                standing.add(order.at)
+        if unsettled is None:
+            settled = history
+    return _Purchases(history, episodes, standing, settled, unsettled, later)
+
+
+def _look(
+    buyer: Buyer,
+    purchases: _Purchases,
+    activity: list[Day],
+    seen: int,
+    model: ShopModel,
+    now: int,
+    today: int,
+    policy: Policy,
+) -> Ground:
+    history, episodes = purchases.history, purchases.episodes
+    lifecycle.reckon(buyer, episodes, model, now, policy)
+    line = lifecycle.timeline(buyer.settled.days > 0, episodes, now, policy)
+    chance = _NO_CHANCES
+    if history.days:
+        drawn, chance = profile.of_buyer(history, line.stage, line.since, activity, today, seen, model)
+    else:
+        drawn = profile.of_prospect(history.reversed, activity, today, seen, model.version)
+    return Ground(history, episodes, purchases.standing, line, drawn, chance, now, today)
+
+
+def _cause(buyer: Buyer, history: History, model: ShopModel) -> Cause:
+    """What has changed since the last check-up, before anything else; remembers what stands now."""
+    net = sum(money.net for money in history.money.values())
+    if history.reversed > buyer.reversed:
+        cause: Cause = "refund"
+    elif history.orders > buyer.orders:
+        cause = "order"
+    elif net != buyer.net:
+        cause = "refund"
+    elif model.version != buyer.model:
+        cause = "model"
+    else:
+        cause = "silence"
+    buyer.orders, buyer.reversed, buyer.net = history.orders, history.reversed, net
+    return cause
+
+
+def _withdrawal(changed: Cause) -> Cause:
+    """Only late orders and refunds make a transition untrue."""
+    return "refund" if changed == "refund" else "order"
+
+
+def _tell_tier(buyer: Buyer, drawn: Profile, today: int, changed: Cause, version: int) -> bool:
+    """Note the tier if it has changed. A day has one transition, from what it began with: the last counts."""
+    had = buyer.tier
+    if drawn.tier == (had.now if had else None):
+        return False
+    before = None if had is None else had.before if had.day == today else had.now
+    buyer.tier = Tiers(drawn.tier, today, before, changed, drawn.model, version)
+    return True
+
+
+def _tier_fact(customer_id: str, shop_id: str, tiers: Tiers | None, policy: Policy) -> TransitionFact:
+    assert tiers is not None
+    begins = start_of(tiers.day, policy.zone)
+    return TransitionFact(
+        transition_id=transition_id(customer_id, shop_id, "tier", begins),
+        kind="tier",
+        shop_id=shop_id,
+        customer_id=customer_id,
+        anchor=begins,
+        at=begins,
+        from_state=tiers.before,
+        to_state=tiers.now,
+        cause=tiers.cause,
+        p_alive=None,
+        p_return_90d=None,
+        overdue_days=None,
+        usual_gap_days=None,
+        model_version=tiers.model,
+        version=tiers.version,
+        is_deleted=tiers.before == tiers.now,
+    )
+
+
+def _settle(buyer: Buyer, purchases: _Purchases, now: int, policy: Policy) -> None:
+    """Fold what nothing can change any more; transitions before ``final`` are as they are from now on."""
+    settled, episodes = purchases.settled, purchases.episodes
+    buyer.settled = settled
+    if settled.days:
+        while episodes[0].anchor != settled.anchor:
+            del episodes[0]
+    buyer.episodes = episodes
+    final = now - policy.horizon
+    if purchases.unsettled is not None:
+        final = min(final, purchases.unsettled.at)
+    buyer.final = max(buyer.final, final)
+
+
+def _forget_what_is_final(buyer: Buyer, history: History, version: int) -> None:
+    """Drop what was told, can change no more, would not be told again, and is not owed."""
+    last = buyer.episodes[-1] if buyer.episodes else None
+    owed = buyer.owed or version
+    buyer.told = [t for t in buyer.told if t.version >= owed or (t.at >= buyer.final and not t.gone)]
+    buyer.asked = [
+        a
+        for a in buyer.asked
+        if a.version >= owed or (not a.gone and (a.at >= buyer.final or actions.is_open(a, history, last)))
+    ]
+
+
+def _again(customer_id: str, shop_id: str, buyer: Buyer, today: int, policy: Policy) -> list[Fact]:
+    """What may not have been sent, as it was told; the profile is only marked, to be told anew."""
+    owed = buyer.owed
+    if buyer.forgotten:
+        return [_withdrawn(customer_id, shop_id, today, buyer.version)]
+    buyer.profile = 0
+    facts: list[Fact] = [lifecycle.fact(customer_id, shop_id, t) for t in buyer.told if t.version >= owed]
+    facts += [actions.fact(customer_id, shop_id, a, policy) for a in buyer.asked if a.version >= owed]
+    if buyer.tier is not None and buyer.tier.version >= owed:
+        facts.append(_tier_fact(customer_id, shop_id, buyer.tier, policy))
+    return facts
+
+
+def _remembered_until(history: History, seen: int, policy: Policy) -> int:
+    if history.days:
+        return max(seen, history.last_at) + policy.buyer_memory
+    return max(seen, history.upto[0]) + policy.prospect_memory
+
+
+def _forget(customer_id: str, shop_id: str, buyer: Buyer, today: int, version: int) -> Evaluation:
+    """Withdraw the profile; that it was is known until it has been sent."""
+    if not buyer.profile:
+        return Evaluation([], NEVER, None)
+    gone = Buyer(version=version, owed=version, checked=buyer.checked, forgotten=True)
+    return Evaluation([_withdrawn(customer_id, shop_id, today, version)], AT_ONCE, gone)
+
+
+def _withdrawn(customer_id: str, shop_id: str, today: int, version: int) -> ProfileFact:
+    nothing = profile.of_prospect(0, [], today, 0, 0)
+    return profile.fact(customer_id, shop_id, nothing, today, version, gone=True)
+
+
+def _wake_at(
+    history: History,
+    stage: Stage,
+    drawn: Profile,
+    activity: list[Day],
+    seen: int,
+    unsettled: Pending | None,
+    later: int | None,
+    model: ShopModel,
+    now: int,
+    today: int,
+    policy: Policy,
+) -> int:
+    wakes = []
+    if later is not None:
+        wakes.append(later)
+    if unsettled is not None:
+        wakes.append(unsettled.record.expires(policy.amendment_window, policy.horizon) + 1)
+    forgets = _remembered_until(history, seen, policy) + 1
+    if forgets > now:
+        wakes.append(forgets)
+    if stage in ("prospect", "lapsed"):
+        days = []
+        if (day := activity_changes_on(activity, today)) is not None:
+            days.append(day)
+        if stage == "lapsed":
+            last = history.last_day
+            cuts = model.cuts
+            if cuts and (recency := next_recency_change(today - last, cuts.recency)) is not None:
+                days.append(last + recency)
+            fades = fades_after(model, history.x, history.t_x, drawn.alive or 0.0)
+            if fades is not None:
+                days.append(max(last + fades, today + 1))
+        if days:
+            wakes.append(start_of(min(days), policy.zone))
+    else:
+        # The daily check-up: chances, scores and reminders may all have moved.
+        wakes.append(start_of(today + 1, policy.zone))
+    return min(wakes, default=NEVER)

@@ -1,0 +1,206 @@
+"""The lifecycle of a customer in a shop: one table of stages, and the timeline that it gives.
+
+    prospect ─● new ──● active ─────────┊ lapsing ─────────┊ lapsed ──────● won_back
+              first   second            overdue by the     365 days       the next
+              order   purchase day      buyer's own clock  of silence     purchase day
+
+Purchases count at their moments. Silence counts by whole local days, so what it brings about begins with a
+day: the first on which it is true. The timeline is a function of the purchase occasions, the model and now;
+what was told of it is corrected when a late order or a refund has changed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+from streams.domain.buyer import Buyer, Episode, Told
+from streams.domain.days import day_of, start_of
+from streams.domain.facts import Cause, Stage, TransitionFact, transition_id
+from streams.domain.outlook import ShopModel, chances, due_after, lapses_after
+from streams.domain.policy import DAY, Policy
+
+#: order: a purchase day begins. overdue: the chance of a return has come down to the threshold.
+#: silence: no order for as long as the policy calls lapsed.
+Trigger = Literal["order", "overdue", "silence"]
+
+STAGE_TRANSITIONS: Final[dict[tuple[Stage, Trigger], Stage]] = {
+    ("prospect", "order"): "new",
+    ("new", "order"): "active",
+    ("new", "overdue"): "lapsing",
+    ("new", "silence"): "lapsed",
+    ("active", "order"): "active",
+    ("active", "overdue"): "lapsing",
+    ("active", "silence"): "lapsed",
+    ("lapsing", "order"): "active",
+    ("lapsing", "silence"): "lapsed",
+    ("lapsed", "order"): "won_back",
+    ("won_back", "order"): "active",
+    ("won_back", "overdue"): "lapsing",
+    ("won_back", "silence"): "lapsed",
+}
+
+NEVER: Final = -1
+SHARE: Final = 10_000
+
+
+def diagram() -> str:
+    """``STAGE_TRANSITIONS`` as a Mermaid state diagram; the README has it between marker comments."""
+    lines = ["stateDiagram-v2", "    [*] --> prospect"]
+    lines += [f"    {stage} --> {to}: {trigger}" for (stage, trigger), to in STAGE_TRANSITIONS.items()]
+    return "\n".join(lines) + "\n"
+
+
+class Step(NamedTuple):
+    """One transition of the timeline, in the episode during which it happens or which it begins."""
+
+    episode: Episode
+    at: int
+    before: Stage
+    after: Stage
+    cause: Cause
+
+
+class Timeline(NamedTuple):
+    """All steps up to now after the first, settled episode was entered; and where they lead: since when (ms)
+    None for a prospect."""
+
+    steps: list[Step]
+    stage: Stage
+    since: int | None
+
+
+def lapsed_at(episode: Episode, policy: Policy) -> int:
+    """When the episode's buyer counts as lapsed, in ms, unless the next occasion comes first."""
+    return start_of(episode.day + policy.lapsed_after // DAY, policy.zone)
+
+
+def reckon(buyer: Buyer, episodes: Sequence[Episode], model: ShopModel, now: int, policy: Policy) -> None:
+    """Solve for when each episode's buyer is lapsing; once per episode, and again for the last one when the
+    model has changed.
+
+    What was told stands: a new model moves only what lies ahead. Where it says that the buyer has been
+    lapsing for some time, they are from now on.
+    """
+    for episode in episodes:
+        ahead = episode is episodes[-1]
+        if ahead and now < start_of(episode.day + 1, policy.zone):
+            # Nobody lapses on a purchase day, and solving may cost more than all the rest.
+            continue
+        told = 0 < episode.lapses_at <= buyer.checked
+        if episode.lapses_at and (told or not ahead or episode.model == model.version):
+            continue
+        days = lapses_after(model, episode.x, episode.t_x, policy.lapse_threshold)
+        at = NEVER if days is None else start_of(episode.day + days, policy.zone)
+        changed = episode.lapses_at != 0 and 0 < at <= buyer.checked
+        episode.lapses_at = now if changed else at
+        episode.cause = "model" if changed else "overdue"
+        episode.model = model.version
+
+
+def timeline(settled: bool, episodes: Sequence[Episode], now: int, policy: Policy) -> Timeline:
+    """Walk the table through the episodes; ``settled``: the first one was entered before, as it says.
+
+    Sets ``entered`` of the others. Each must have been reckoned.
+    """
+    steps: list[Step] = []
+    stage: Stage = "prospect"
+    since: int | None = None
+    last = len(episodes) - 1
+    for index, episode in enumerate(episodes):
+        if index or not settled:
+            after = STAGE_TRANSITIONS[stage, "order"]
+            if after != stage:
+                steps.append(Step(episode, episode.anchor, stage, after, "order"))
+                since = episode.anchor
+            stage = episode.entered = after
+        else:
+            stage, since = episode.entered, episode.anchor
+        until = episodes[index + 1].anchor if index < last else now
+        silent = lapsed_at(episode, policy)
+        if 0 < episode.lapses_at <= until and episode.lapses_at < silent:
+            after = STAGE_TRANSITIONS[stage, "overdue"]
+            steps.append(Step(episode, episode.lapses_at, stage, after, episode.cause))
+            stage, since = after, episode.lapses_at
+        if silent <= until:
+            after = STAGE_TRANSITIONS[stage, "silence"]
+            steps.append(Step(episode, silent, stage, after, "silence"))
+            stage, since = after, silent
+    return Timeline(steps, stage, since)
+
+
+def tell(
+    buyer: Buyer, steps: Sequence[Step], model: ShopModel, policy: Policy, version: int, withdrawn: Cause
+) -> None:
+    """Bring ``buyer.told`` up to what ``steps`` say: what is new or has changed is told under ``version``.
+
+    ``withdrawn`` is the cause of withdrawing what is no longer so.
+    """
+    told = {(t.anchor, t.after): t for t in buyer.told if t.at >= buyer.final and not t.gone}
+    for step in steps:
+        if step.at < buyer.final:
+            continue
+        episode = step.episode
+        had = told.pop((episode.anchor, step.after), None)
+        if (
+            had is not None
+            and had.at == step.at
+            and had.before == step.before
+            and had.x == episode.x
+            and had.gap == _gap(episode)
+        ):
+            continue
+        if had is not None:
+            buyer.told.remove(had)
+        buyer.told.append(_told(step, model, policy, version))
+    for had in told.values():
+        had.gone, had.cause, had.version = True, withdrawn, version
+
+
+def _told(step: Step, model: ShopModel, policy: Policy, version: int) -> Told:
+    episode = step.episode
+    told = Told(
+        episode.anchor,
+        step.at,
+        step.before,
+        step.after,
+        step.cause,
+        episode.x,
+        _gap(episode),
+        model=model.version,
+        version=version,
+    )
+    if step.cause != "order":
+        silent = day_of(step.at, policy.zone) - episode.day
+        chance = chances(model, episode.x, episode.t_x, episode.t_x + silent)
+        due = due_after(model, episode.x, episode.t_x)
+        told.alive, told.returns = round(chance.alive * SHARE), round(chance.returns * SHARE)
+        told.overdue = None if due is None else max(0, silent - due)
+    return told
+
+
+def _gap(episode: Episode) -> int | None:
+    """The mean gap by the episode's beginning, in tenths of a day."""
+    return round(10 * episode.t_x / episode.x) if episode.x else None
+
+
+def fact(customer_id: str, shop_id: str, told: Told) -> TransitionFact:
+    """What was told, as a fact."""
+    return TransitionFact(
+        transition_id=transition_id(customer_id, shop_id, "stage", told.anchor, told.after),
+        kind="stage",
+        shop_id=shop_id,
+        customer_id=customer_id,
+        anchor=told.anchor,
+        at=told.at,
+        from_state=told.before,
+        to_state=told.after,
+        cause=told.cause,
+        p_alive=None if told.alive is None else told.alive / SHARE,
+        p_return_90d=None if told.returns is None else told.returns / SHARE,
+        overdue_days=told.overdue,
+        usual_gap_days=None if told.gap is None else told.gap / 10,
+        model_version=told.model,
+        version=told.version,
+        is_deleted=told.gone,
+    )
