@@ -74,7 +74,7 @@ chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay 
 bench: $(BENCH_READY) ## Throughput beside stock Faust, Quix Streams and Bytewax; state size, recovery, latency.
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
-bench-lapse: $(READY) ## The lapse model against who really came back, on CDNOW and Online Retail.
+bench-lapse: $(BENCH_READY) ## The lapse model against who really came back, on CDNOW and Online Retail.
 	$(BIN)/python -m tests.benchmarks.lapse $(ARGS)
 
 # Each lock builds on the one before, so that what they share has one version.

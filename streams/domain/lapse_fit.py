@@ -28,6 +28,9 @@ MIN_BUYERS: Final = 300
 MIN_REPEATERS: Final = 50
 """Of these, how many must have bought again: one-time buyers alone tell nothing about rhythm."""
 
+CLEARLY: Final = 2.0
+"""The difference in log-likelihood from which one model is clearly the likelier (a factor of seven)."""
+
 # ln of each parameter; a fit that ends on an edge says that the data do not hold that parameter.
 _EDGES: Final = (np.log(1e-4), np.log(1e5))
 _TOLERANCE: Final = 1e-6  # of the gradient of the mean log-likelihood, by the logs of the parameters
@@ -136,9 +139,12 @@ def fit(buyers: Buyers, model: Fitted) -> Fit:
 
 
 def fit_best(buyers: Buyers) -> Fit:
-    """The likelier of BG/NBD and modified BG/NBD: both have four parameters, so neither is handicapped."""
-    both = (fit(buyers, model) for model in (ModifiedBetaGeometric, BetaGeometric))
-    return max(both, key=lambda found: found.log_likelihood)
+    """The likelier of BG/NBD and modified BG/NBD, which have the same number of parameters.
+
+    The modified one unless BG/NBD is clearly likelier: it alone can tell of a one-time buyer that they left.
+    """
+    modified, plain = fit(buyers, ModifiedBetaGeometric), fit(buyers, BetaGeometric)
+    return plain if plain.log_likelihood > modified.log_likelihood + CLEARLY else modified
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import hyp2f1
 
-from streams.domain.comeback import Comeback
+from streams.domain.comeback import OVERDUE_SHARE, Comeback
 from streams.domain.lapse import (
     BetaGeometric,
     LapseModel,
@@ -169,6 +169,25 @@ def test_crossing_of_a_comeback(
         assert comeback.p(x, t_x, t_x + 0.2e9) > threshold
     else:
         consistent(comeback.p, at, x, t_x, threshold)
+
+
+@laws
+@given(comebacks, histories(), st.floats(0.01, 0.99))
+def test_lapsing_is_overdue_and_unlikely_to_return(
+    comeback: Comeback, history: tuple[int, float, float], threshold: float
+) -> None:
+    """Nobody is lapsing before both hold; both do from then on."""
+    x, t_x, _ = history
+    at = comeback.lapsing_at(x, t_x, threshold)
+    if at is None:
+        assert comeback.crosses_at(x, t_x, threshold) is None
+        return
+    due = comeback.base.next_due(x, t_x, OVERDUE_SHARE)
+    assert at >= due
+    if at < 1e9:
+        assert comeback.p(x, t_x, at) <= threshold * (1 + 1e-6)
+    if at > due:
+        assert comeback.p(x, t_x, t_x + (at - t_x) * 0.999) >= threshold * (1 - 1e-6)
 
 
 @laws
