@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from streams.domain.lapse import BetaGeometric, ModifiedBetaGeometric
-from streams.domain.lapse_fit import fit
+from streams.domain.lapse_fit import calibrate, fit
 from tests.benchmarks import lapse_leads, machine
 from tests.benchmarks.lapse_leads import leads
 from tests.benchmarks.lapse_predictors import Floats, Task, lifetimes_bg_nbd, ours, recency
@@ -174,6 +174,11 @@ def times() -> dict[str, float]:
         began = time.perf_counter()
         fit(million.buyers, kind)
         found[f"1,000,000 simulated buyers, {kind.__name__}"] = round(time.perf_counter() - began, 3)
+    buyers = million.buyers
+    came = np.random.default_rng(SEED).binomial(buyers.count.astype(int), 0.3)
+    began = time.perf_counter()
+    calibrate(model, 90.0, model, buyers, came, 90.0)
+    found["1,000,000 simulated buyers, calibration"] = round(time.perf_counter() - began, 3)
     return found
 
 
