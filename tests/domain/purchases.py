@@ -1,6 +1,6 @@
 """Real purchases for the lapse tests and the lapse bench, which are no part of the repository.
 
-CDNOW is looked for in the folder of shared data beside the repository (EBBTIDE_DATA names another), then in
+CDNOW is looked for in the folder of shared data beside the repository (EBBTIDE_TEST_DATA names another), then in
 the package Lifetimes; Online Retail in the folder only.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streams.domain.lapse_fit import Buyers
 
-DATA = Path(os.environ.get("EBBTIDE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("EBBTIDE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def online_retail() -> Purchases | str:
     """UCI Online Retail: days with an order of a known customer (no cancellation, positive quantity)."""
     path = DATA / "online_retail.parquet"
     if not path.exists():
-        return f"{path.name} is not in {DATA.name}/; it can be downloaded from the UCI repository"
+        return f"{path.name} is not there; EBBTIDE_TEST_DATA names its folder"
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
@@ -98,7 +98,7 @@ def _cdnow(name: str, date_column: int) -> Purchases | str:
     if not path.exists():
         package = importlib.util.find_spec("lifetimes")
         if package is None or package.origin is None:
-            return f"{name} is neither in {DATA.name}/ nor in the package Lifetimes, which is not installed"
+            return f"{name} is not there, EBBTIDE_TEST_DATA names its folder; nor is the package Lifetimes"
         path = Path(package.origin).parent / "datasets" / name
     pairs = []
     for line in path.read_text().splitlines():
