@@ -1,7 +1,7 @@
 """Real purchases for the lapse tests and the lapse bench, which are no part of the repository.
 
-CDNOW is looked for in the folder of shared data beside the repository (EBBTIDE_TEST_DATA names another), then in
-the package Lifetimes; Online Retail in the folder only.
+CDNOW is looked for in the folder of shared data beside the repository (EBBTIDE_TEST_DATA names another), then
+in the package Lifetimes; Online Retail in the folder only.
 """
 
 from __future__ import annotations
