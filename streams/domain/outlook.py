@@ -7,6 +7,7 @@ first to the day in question.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
@@ -19,6 +20,7 @@ from streams.domain.rfm import Cuts
 AHEAD: Final = 90
 #: A day further away than this is no date to tell anybody.
 _FARTHEST_DAYS: Final = 36_500
+_KEPT_ANSWERS: Final = 32_768
 
 
 class ShopModel(Struct, frozen=True):
@@ -51,7 +53,24 @@ class Chances(NamedTuple):
 
 def chances(model: ShopModel, x: int, t_x: int, T: int) -> Chances:
     """The chances as of the day T."""
-    lapse, comeback = model.lapse, model.comeback
+    return _chances(model.lapse, model.comeback, x, t_x, T)
+
+
+def lapses_after(model: ShopModel, x: int, t_x: int, threshold: float) -> int | None:
+    """Days from the last purchase day to the first on which the buyer is lapsing; at least 1, None: never."""
+    limit = threshold if model.threshold is None else model.threshold
+    return _lapses_after(model.lapse, model.comeback, x, t_x, limit)
+
+
+def due_after(model: ShopModel, x: int, t_x: int) -> int | None:
+    """Days from the last purchase day to the one by which the next is expected; None: beyond any plan."""
+    return _due_after(model.lapse, x, t_x)
+
+
+# In whole days many buyers have the same history, one-time buyers above all, and asking costs far more than
+# finding the answer again.
+@lru_cache(maxsize=_KEPT_ANSWERS)
+def _chances(lapse: Parameters, comeback: Comeback | None, x: int, t_x: int, T: int) -> Chances:
     expected = lapse.expected(x, t_x, T, AHEAD)
     if comeback is None or comeback.within != AHEAD:
         returns = lapse.p_returns(x, t_x, T, AHEAD)
@@ -66,18 +85,19 @@ def chances(model: ShopModel, x: int, t_x: int, T: int) -> Chances:
     return Chances(lapse.p_alive(x, t_x, T), returns, expected)
 
 
-def lapses_after(model: ShopModel, x: int, t_x: int, threshold: float) -> int | None:
-    """Days from the last purchase day to the first on which the buyer is lapsing; at least 1, None: never."""
-    limit = threshold if model.threshold is None else model.threshold
-    at = (model.comeback or model.lapse).crosses_at(x, t_x, limit)
+@lru_cache(maxsize=_KEPT_ANSWERS)
+def _lapses_after(
+    lapse: Parameters, comeback: Comeback | None, x: int, t_x: int, threshold: float
+) -> int | None:
+    at = (comeback or lapse).crosses_at(x, t_x, threshold)
     if at is None or at > _FARTHEST_DAYS:
         return None
     return max(1, math.ceil(at) - t_x)
 
 
-def due_after(model: ShopModel, x: int, t_x: int) -> int | None:
-    """Days from the last purchase day to the one by which the next is expected; None: beyond any plan."""
-    at = model.lapse.next_due(x, t_x)
+@lru_cache(maxsize=_KEPT_ANSWERS)
+def _due_after(lapse: Parameters, x: int, t_x: int) -> int | None:
+    at = lapse.next_due(x, t_x)
     return max(1, math.ceil(at) - t_x) if at - t_x <= _FARTHEST_DAYS else None
 
 
