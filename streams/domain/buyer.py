@@ -195,8 +195,9 @@ class Episode(Struct, array_like=True, gc=False):
     """From one purchase occasion to the next: what lapse models are asked about.
 
     anchor: the moment of the occasion's first standing order; day: its local day; x, t_x: as of that day.
-    entered: the stage that the occasion led to. lapses_at: when the buyer is lapsing, in ms; 0 while nobody
-    has asked, -1 for never. model: the version that said so. cause: why then.
+    entered: the stage that the occasion led to, or left as it was; since: when that stage began.
+    lapses_at: when the buyer is lapsing, in ms; 0 while nobody has asked, -1 for never. model: the version
+    that said so. cause: why then.
     """
 
     anchor: int
@@ -204,6 +205,7 @@ class Episode(Struct, array_like=True, gc=False):
     x: int
     t_x: int
     entered: Stage = "new"
+    since: int = 0
     lapses_at: int = 0
     model: int = 0
     cause: Cause = "overdue"

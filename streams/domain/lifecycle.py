@@ -101,7 +101,7 @@ def reckon(buyer: Buyer, episodes: Sequence[Episode], model: ShopModel, now: int
 def timeline(settled: bool, episodes: Sequence[Episode], now: int, policy: Policy) -> Timeline:
     """Walk the table through the episodes; ``settled``: the first one was entered before, as it says.
 
-    Sets ``entered`` of the others. Each must have been reckoned.
+    Sets ``entered`` and ``since`` of the others. Each must have been reckoned.
     """
     steps: list[Step] = []
     stage: Stage = "prospect"
@@ -114,8 +114,9 @@ def timeline(settled: bool, episodes: Sequence[Episode], now: int, policy: Polic
                 steps.append(Step(episode, episode.anchor, stage, after, "order"))
                 since = episode.anchor
             stage = episode.entered = after
+            episode.since = since or episode.anchor
         else:
-            stage, since = episode.entered, episode.anchor
+            stage, since = episode.entered, episode.since
         until = episodes[index + 1].anchor if index < last else now
         silent = lapsed_at(episode, policy)
         if 0 < episode.lapses_at <= until and episode.lapses_at < silent:

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from streams.domain.buyer import Buyer, is_settled, leave
-from streams.domain.checkup import NEVER, Evaluation, Fact, evaluate
+from streams.domain.checkup import AT_ONCE, NEVER, Evaluation, Fact, evaluate
 from streams.domain.events import ArrivalTime, EventTime, Input, Order, OrderLine
 from streams.domain.facts import ActionFact, ProfileFact, TransitionFact
 from streams.domain.lapse import PersonalRhythm
@@ -120,6 +120,7 @@ class Counter:
             self.seen.add(said.id)
             record = self.ledger.setdefault(said.order, OrderRecord())
             taken, order = event(said)
+            self.wake_at = AT_ONCE
             (record.mention if said.what == "placed" else record.amend)(taken, order)
 
     def leave(self, session: Session) -> None:
@@ -185,3 +186,13 @@ class Counter:
 
 def in_order(events: Sequence[Said]) -> list[Said]:
     return sorted(events, key=lambda e: (e.at, e.id))
+
+
+def counted(events: Sequence[Said], days: int) -> Counter:
+    """A counter that has seen ``events`` as they came, and ``days`` days from START pass."""
+    counter = Counter()
+    for said in in_order(events):
+        counter.until(said.at)
+        counter.take([said])
+    counter.until(START + days * DAY)
+    return counter
