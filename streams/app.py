@@ -27,7 +27,7 @@ def _sink(settings: Settings) -> WorkerApp:
     from streams.agents import sink
 
     # What the sink writes may be written again by anyone: a row replaces itself.
-    app = make_faust_app(settings, "sink", must_drain=False)
+    app = make_faust_app(settings, "sink", must_drain=False, places_wanted=True)
     sink.register(app, settings)
     return app
 

@@ -58,7 +58,6 @@ class Rejected:
     """One refused record: where it stood, when it arrived (ms), why, and its bytes as they came."""
 
     offset: int
-    partition: int
     arrived: int
     reason: RejectReason
     detail: str
@@ -237,7 +236,6 @@ def _read_slowly(topic: int, record: ConsumerRecord, ahead_tolerance: int) -> In
 def _rejected(record: ConsumerRecord, refused: RefusedError) -> Rejected:
     return Rejected(
         record.offset,
-        record.partition,
         record.timestamp,
         refused.reason,
         refused.detail,
@@ -269,16 +267,16 @@ def encode_tick(at: int) -> bytes:
     return b'{"at":%d}' % at
 
 
-def dead_letter_headers(rejected: Rejected, topic_name: str) -> list[tuple[str, bytes]]:
+def dead_letter_headers(rejected: Rejected, topic_name: str, partition: int) -> list[tuple[str, bytes]]:
     """The headers of a dead letter; its key and value are the refused record's own.
 
-    ``topic_name`` is the input topic's name without the deployment's prefix.
+    ``topic_name`` is the input topic's name without the deployment's prefix, ``partition`` the record's.
     """
     return [
         ("ebbtide-reason", rejected.reason.value.encode()),
         ("ebbtide-detail", rejected.detail.encode(errors="replace")),
         ("ebbtide-topic", topic_name.encode()),
-        ("ebbtide-partition", b"%d" % rejected.partition),
+        ("ebbtide-partition", b"%d" % partition),
         ("ebbtide-offset", b"%d" % rejected.offset),
         ("ebbtide-arrived-at", b"%d" % rejected.arrived),
     ]

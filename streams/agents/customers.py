@@ -21,6 +21,7 @@ from faust.types import TP
 from schemas import topics
 from schemas.facts import RejectReason
 from streams.adapters.codec import Rejected, dead_letter_headers, decode_batch, decode_tick
+from streams.adapters.kafka.lanes import Lanes
 from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
@@ -117,9 +118,7 @@ class Customers:
                 at = decode_tick(record.value)
             except ValueError as exc:
                 reason, key, value = RejectReason.INVALID_FIELD, record.key, record.value
-                refused.append(
-                    Rejected(record.offset, number, record.timestamp, reason, str(exc), key, value)
-                )
+                refused.append(Rejected(record.offset, record.timestamp, reason, str(exc), key, value))
             else:
                 latest = at if latest is None else max(latest, at)
         if refused:
@@ -197,7 +196,7 @@ class Customers:
             await self._send(self._settings.topic(topics.LATE_EVENTS.name), number, records)
         for event, kind in step.answers:
             if kind == REFUSED:
-                letter = _too_many(event, number, self._policy)
+                letter = _too_many(event, self._policy)
                 await self._dead_letters(topics.INPUTS[event.topic].name, number, [letter])
 
     async def _ingest(self, number: int, partition: Partition, indexes: Iterable[int]) -> None:
@@ -238,7 +237,7 @@ class Customers:
         )
 
     async def _dead_letters(self, name: str, number: int, rejected: Sequence[Rejected]) -> None:
-        records = [(r.key, r.value, dead_letter_headers(r, name)) for r in rejected]
+        records = [(r.key, r.value, dead_letter_headers(r, name, number)) for r in rejected]
         await self._send(self._settings.topic(topics.DEAD_LETTERS.name), number, records)
 
 
@@ -262,10 +261,9 @@ def _count(
     progress.done[index] = max(done, records[-1].offset)
 
 
-def _too_many(event: Input, number: int, policy: Policy) -> Rejected:
+def _too_many(event: Input, policy: Policy) -> Rejected:
     return Rejected(
         offset=event.offset,
-        partition=number,
         arrived=event.arrived,
         reason=RejectReason.TOO_MANY_EVENTS,
         detail=f"the customer has {policy.max_events} events inside the horizon already",
@@ -302,11 +300,15 @@ def register(app: WorkerApp, settings: Settings) -> Customers:
     )
     customers = Customers(settings, states, send, caught_up)
 
+    async def work(event: Any) -> None:
+        message = event.message
+        await customers.handle(message.topic, message.partition, event.value, message.received_at)
+        event.ack()
+
     @app.agent(app.bundles(*inputs, settings.topic(topics.TICKS.name)), name="customers", concurrency=1)
     async def take(stream: Any) -> None:
-        async for event in stream.noack().events():
-            message = event.message
-            await customers.handle(message.topic, message.partition, event.value, message.received_at)
-            event.ack()
+        async with Lanes(work, app.crash) as lanes:
+            async for event in stream.noack().events():
+                await lanes.put(event.message.partition, event)
 
     return customers

@@ -108,6 +108,8 @@ class OrderRecord(Struct, array_like=True, gc=False):
 
         An amendment counts if it is within ``window`` ms of any mention, so that the sum only grows.
         """
+        if not self.amendments:
+            return len(self.mentions)
         times = [mention[1] for mention in self.mentions]
         heard = sum(any(abs(a.t - t) <= window for t in times) for a in self.amendments)
         return len(times) + heard

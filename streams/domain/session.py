@@ -11,19 +11,18 @@ events need no path of their own:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from streams.domain.cart import CODES, CartOp
 from streams.domain.events import Cart, Favorite, Input, Visit
 from streams.domain.facts import to_amount
-from streams.domain.order import OrderRecord
 
 First = tuple[int, int, str]
 
-_DIGEST: Final = 8
+#: Bytes of an event id's digest.
+DIGEST_BYTES: Final = 8
 
 
 class Session(Struct, array_like=True, gc=False):
@@ -56,7 +55,7 @@ class Session(Struct, array_like=True, gc=False):
         body = event.body
         t, key = event.t, event.id
         self.events += 1
-        self.ids += key.to_bytes(_DIGEST, "big")
+        self.ids += key.to_bytes(DIGEST_BYTES, "big")
         if isinstance(body, Visit):
             self.visits += 1
             if body.item_id is not None and (self.landing is None or t <= self.landing[0]):
@@ -113,78 +112,9 @@ class Session(Struct, array_like=True, gc=False):
         self.is_bot = self.is_bot or other.is_bot
 
 
-class Shop(Struct, array_like=True, gc=False):
-    """One customer's sessions in one shop, by start, and the orders that bear on them."""
-
-    sessions: list[Session] = field(default_factory=list)
-    orders: dict[str, OrderRecord] | None = None
-
-    def retained(self) -> int:
-        """Events whose digests are kept, to bound the state."""
-        count = sum(len(s.ids) for s in self.sessions) // _DIGEST
-        if self.orders:
-            count += sum(len(o.amendments) for o in self.orders.values())
-        return count
-
-    def knows(self, key: int) -> bool:
-        """Whether the event with this digest was taken in already."""
-        digest = key.to_bytes(_DIGEST, "big")
-        for session in self.sessions:
-            # Found across two digests it is nobody's.
-            at = session.ids.find(digest)
-            while at >= 0:
-                if at % _DIGEST == 0:
-                    return True
-                at = session.ids.find(digest, at + 1)
-        if self.orders:
-            return any(a.id == key for o in self.orders.values() for a in o.amendments)
-        return False
-
-
-def place(shop: Shop, event: Input, gap: int) -> Sequence[tuple[int, int]]:
-    """Put an activity event where it belongs, merging what it joins.
-
-    Returns (start, version) of each published session that no longer stands under that start; the version is
-    above any that it was published with, so that the caller can take it back. An id never stands again.
-    """
-    t = event.t
-    sessions = shop.sessions
-    if sessions:
-        last = sessions[-1]
-        if last.start <= t <= last.end + gap:  # in order, the common case
-            if t > last.end:
-                last.end = t
-            last.add(event)
-            return ()
-    joined = [s for s in sessions if s.start - gap <= t <= s.end + gap]
-    if not joined:
-        fresh = Session(t, t)
-        fresh.add(event)
-        sessions.append(fresh)
-        if len(sessions) > 1 and sessions[-2].start > t:
-            sessions.sort(key=_start)
-        return ()
-    survivor = joined[0]
-    gone = [(s.start, s.published + 1) for s in joined[1:] if s.published]
-    for other in joined[1:]:
-        survivor.absorb(other)
-        sessions.remove(other)
-    if t < survivor.start:
-        if survivor.published:
-            gone.append((survivor.start, survivor.published + 1))
-        survivor.start, survivor.published = t, 0
-    survivor.end = max(survivor.end, t)
-    survivor.add(event)
-    return gone
-
-
 def _earliest(a: First | None, b: First | None) -> First | None:
     if a is None:
         return b
     if b is None:
         return a
     return a if a[:2] <= b[:2] else b
-
-
-def _start(session: Session) -> int:
-    return session.start

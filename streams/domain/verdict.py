@@ -8,11 +8,9 @@ from __future__ import annotations
 from streams.domain import cart
 from streams.domain.cart import Line
 from streams.domain.facts import LostStage, SessionFact, money, session_id
-from streams.domain.order import OrderRecord
+from streams.domain.order import OrderRecord, Orders
 from streams.domain.policy import Policy
 from streams.domain.session import Session
-
-Orders = dict[str, OrderRecord]
 
 
 def closes_at(session: Session, policy: Policy) -> int:
@@ -20,9 +18,8 @@ def closes_at(session: Session, policy: Policy) -> int:
     return session.end + policy.gap
 
 
-def relevant(session: Session, orders: Orders, policy: Policy) -> Orders:
-    """The orders that bear on the verdict: mentioned in the session, or inside its recovery window."""
-    start, end = session.start, session.end
+def relevant(start: int, end: int, orders: Orders, policy: Policy) -> Orders:
+    """The orders that bear on the verdict on start..end: mentioned in it, or in its recovery window."""
     opens = end + policy.gap
     shuts = opens + policy.recovery_window
     bearing = {}
@@ -36,6 +33,8 @@ def relevant(session: Session, orders: Orders, policy: Policy) -> Orders:
 
 def version(session: Session, bearing: Orders, policy: Policy) -> int:
     """The number of events that bear on the verdict; it only grows as they arrive."""
+    if not bearing:
+        return session.events
     return session.events + sum(order.weight(policy.amendment_window) for order in bearing.values())
 
 
@@ -59,13 +58,20 @@ def judge(
     own = attributed(session, bearing) if bearing else {}
     if not own and session.paid == session.events:
         return None
-    standing = {
-        order_id: (order, back)
-        for order_id, order in own.items()
-        if (back := order.refunded(policy.amendment_window)) is not None
-    }
-    lines = _standing_lines(session, [order for order, _ in standing.values()]) if session.cart else []
-    currency = _currency(session, own)
+    standing: list[tuple[OrderRecord, int]] = []
+    for order in own.values():
+        back = order.refunded(policy.amendment_window)
+        if back is not None:
+            standing.append((order, back))
+    lines = _standing_lines(session, [order for order, _ in standing]) if session.cart else []
+    currency, mixed = _currency(session, own) if own or session.cart else (None, False)
+    cart_value = revenue = 0
+    for line in lines:
+        if line.currency is None or line.currency == currency:
+            cart_value += line.price * line.quantity
+    for order, back in standing:
+        if back < order.total and (order.currency is None or order.currency == currency):
+            revenue += order.total - back
     lost = not standing
     recovery = _recovery(session, bearing, policy) if lost and bearing else None
     return SessionFact(
@@ -80,13 +86,11 @@ def judge(
         visits=session.visits,
         favorites=session.favorited,
         carts=len(session.cart) if session.cart else 0,
-        cart_value=money(sum(x.price * x.quantity for x in lines if x.currency in (currency, None))),
+        cart_value=money(cart_value),
         currency=currency,
-        mixed_currency=_mixed(session, own, currency),
+        mixed_currency=mixed,
         orders=len(standing),
-        revenue=money(
-            sum(max(0, o.total - back) for o, back in standing.values() if o.currency in (currency, None))
-        ),
+        revenue=money(revenue),
         recovered=recovery is not None,
         recovered_at=recovery[0] if recovery else None,
         recovered_by=recovery[1] if recovery else None,
@@ -111,6 +115,9 @@ def _stage(session: Session, lines: list[Line]) -> LostStage:
 
 def _standing_lines(session: Session, orders: list[OrderRecord]) -> list[Line]:
     """Cart lines that no standing order of the session has bought since they were last touched."""
+    lines = cart.fold(session.cart or [])
+    if not orders:
+        return lines
     bought: dict[str, cart.Stamp] = {}
     for order in orders:
         moment = order.moment()
@@ -119,27 +126,26 @@ def _standing_lines(session: Session, orders: list[OrderRecord]) -> list[Line]:
                 bought[item] = max(bought.get(item, cart.BEFORE_ALL), moment[1:])
     return [
         line
-        for line in cart.fold(session.cart or [])
+        for line in lines
         if bought.get(line.item, cart.BEFORE_ALL) < line.touched or line.item not in bought
     ]
 
 
-def _currency(session: Session, own: Orders) -> str | None:
-    """That of the earliest order that has one, else of the earliest priced cart event that has one."""
-    ordered = [(moment[1:], o.currency) for o in own.values() if o.currency and (moment := o.moment())]
-    if ordered:
-        return min(ordered)[1]
-    priced = sorted(
-        (op.t, op.id, op.currency) for op in session.cart or [] if op.price is not None and op.currency
-    )
-    return priced[0][2] if priced else None
-
-
-def _mixed(session: Session, own: Orders, currency: str | None) -> bool:
-    """Whether an order or a priced cart event names another currency: that money is not added."""
-    named = [o.currency for o in own.values()]
-    named += [op.currency for op in session.cart or [] if op.price is not None]
-    return any(other not in (currency, None) for other in named)
+def _currency(session: Session, own: Orders) -> tuple[str | None, bool]:
+    """Of the earliest order that has one, else of the earliest priced cart event that has one; and whether
+    an order or a priced cart event names another: that money is not added."""
+    named: list[tuple[int, int, int, str]] = []
+    for order in own.values():
+        moment = order.moment()
+        if order.currency and moment is not None:
+            named.append((0, moment[1], moment[2], order.currency))
+    for op in session.cart or ():
+        if op.price is not None and op.currency:
+            named.append((1, op.t, op.id, op.currency))
+    if not named:
+        return None, False
+    currency = min(named)[3]
+    return currency, any(each[3] != currency for each in named)
 
 
 def _recovery(session: Session, bearing: Orders, policy: Policy) -> tuple[int, str] | None:

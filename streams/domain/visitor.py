@@ -19,10 +19,11 @@ from msgspec import Struct, field
 
 from streams.domain.events import Input, Order
 from streams.domain.facts import SessionFact, tombstone
-from streams.domain.order import OrderRecord
+from streams.domain.order import OrderRecord, Orders
 from streams.domain.policy import Policy
-from streams.domain.session import Session, Shop, place
-from streams.domain.verdict import closes_at, judge, relevant, version
+from streams.domain.session import Session
+from streams.domain.shop import Closed, Shop, place
+from streams.domain.verdict import judge, relevant, version
 
 #: What became of an event; the index of its count in a tally.
 APPLIED: Final = 0
@@ -34,7 +35,7 @@ CLASSES: Final = 4
 NEVER: Final = (1 << 63) - 1
 AT_ONCE: Final = 0
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 #: version, wake_at, batch, whether facts were owed when it was written
 _HEADER: Final = Layout(">Bqq?")
 _BODY: Final = _HEADER.size
@@ -92,16 +93,39 @@ class Transition(Struct, gc=False):
     answers: Sequence[tuple[Input, int]] = ()
 
 
+class _Shop1(Struct, array_like=True, gc=False):
+    sessions: list[Session]
+    orders: Orders | None
+
+
+class _Visitor1(Struct, array_like=True, gc=False):
+    """What version 1 kept: all sessions and orders unpacked."""
+
+    applied: list[int]
+    shops: dict[str, _Shop1]
+    odd: list[tuple[int, int, int]]
+    owed: list[Owed]
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decoders = {1: msgspec.msgpack.Decoder(Visitor).decode}
+_decode = msgspec.msgpack.Decoder(Visitor).decode
+_decode_1 = msgspec.msgpack.Decoder(_Visitor1).decode
 
 
 def decode(stored: bytes) -> Visitor:
-    """The state in ``stored``; ValueError if a newer release wrote it."""
-    decoder = _decoders.get(stored[0])
-    if decoder is None:
-        raise ValueError(f"customer state of version {stored[0]} is newer than this release, which knows 1")
-    return decoder(stored[_BODY:])
+    """The state in ``stored``, of any version so far; ValueError if a newer release wrote it."""
+    if stored[0] == _VERSION:
+        return _decode(stored[_BODY:])
+    if stored[0] > _VERSION:
+        raise ValueError(
+            f"customer state of version {stored[0]} is newer than this release, which knows {_VERSION}"
+        )
+    old = _decode_1(stored[_BODY:])
+    visitor = Visitor(old.applied, {}, old.odd, old.owed)
+    for shop_id, each in old.shops.items():
+        shop = visitor.shops[shop_id] = Shop(each.sessions)
+        shop.keep_orders(each.orders or {}, AT_ONCE)
+    return visitor
 
 
 def encode(visitor: Visitor, wake_at: int, batch: int) -> bytes:
@@ -126,6 +150,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     odd: list[int] = []
     answers: list[tuple[Input, int]] = []
     unpaid: list[Owed] = []
+    ledgers: dict[str, Orders] = {}
     applied = 0
     if stored is None:
         visitor = Visitor([-1] * len(done))
@@ -141,7 +166,10 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
             visitor.owed = []
     changed = not inputs
     seen = visitor.applied
-    room = _room(visitor, stored, len(inputs), policy.max_events)
+    room = policy.max_events
+    if stored is not None and len(stored) // 8 + len(inputs) >= room:
+        # An event that is retained takes eight bytes at least, so a shorter state has room.
+        room -= sum(shop.retained() for shop in visitor.shops.values())
     for event in inputs:
         topic, offset = event.topic, event.offset
         if offset <= seen[topic] or offset <= done[topic]:
@@ -154,7 +182,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
             continue
         changed = True
         seen[topic] = offset
-        kind = LATE if event.t < oldest else _take(customer_id, visitor, event, policy, room, facts)
+        kind = LATE if event.t < oldest else _take(customer_id, visitor, event, policy, room, facts, ledgers)
         if kind == APPLIED:
             applied += 1
             room -= 1
@@ -166,7 +194,9 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     wake_at = NEVER
     if changed:
         for shop_id in tuple(visitor.shops):
-            due = _settle(customer_id, visitor, shop_id, watermark, policy, facts, unpaid)
+            due = _settle(
+                customer_id, visitor, shop_id, watermark, policy, facts, unpaid, ledgers.get(shop_id)
+            )
             if due < wake_at:
                 wake_at = due
     if unpaid:
@@ -182,13 +212,6 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     return Transition(kept, wake_at if wake_at < wake_before else None, facts, applied, odd, answers)
 
 
-def _room(visitor: Visitor, stored: bytes | None, inputs: int, limit: int) -> int:
-    """How many more events may be retained. Each takes eight bytes at least, so a short state has room."""
-    if stored is None or len(stored) // 8 + inputs < limit:
-        return limit
-    return limit - sum(shop.retained() for shop in visitor.shops.values())
-
-
 def _class_of(visitor: Visitor, topic: int, offset: int) -> int:
     for seen_topic, seen_offset, kind in visitor.odd:
         if seen_offset == offset and seen_topic == topic:
@@ -197,28 +220,48 @@ def _class_of(visitor: Visitor, topic: int, offset: int) -> int:
 
 
 def _take(
-    customer_id: str, visitor: Visitor, event: Input, policy: Policy, room: int, facts: list[SessionFact]
+    customer_id: str,
+    visitor: Visitor,
+    event: Input,
+    policy: Policy,
+    room: int,
+    facts: list[SessionFact],
+    ledgers: dict[str, Orders],
 ) -> int:
-    """Put an event that is not late where it belongs, unless it is there or there is no room."""
+    """Put an event that is not late where it belongs, unless it is there or there is no room.
+
+    ledgers: the orders, by shop, that this step has read.
+    """
     body = event.body
     shop_id = body.shop_id
     shop = visitor.shops.get(shop_id)
     if shop is not None and shop.knows(event.id):
         return DUPLICATE
-    if room <= 0:
-        return REFUSED
-    if shop is None:
-        shop = visitor.shops[shop_id] = Shop()
     if isinstance(body, Order):
-        if shop.orders is None:
-            shop.orders = {}
-        record = shop.orders.get(body.order_id)
-        if record is None:
-            record = shop.orders[body.order_id] = OrderRecord()
+        orders = ledgers.get(shop_id)
+        if orders is None:
+            orders = {} if shop is None else shop.orders()
+        key = event.id
+        for record in orders.values():
+            if record.amendments and any(a.id == key for a in record.amendments):
+                return DUPLICATE
+        if room <= 0:
+            return REFUSED
+        if shop is None:
+            shop = visitor.shops[shop_id] = Shop()
+        ledgers[shop_id] = orders
+        shop.reopen()  # any of its verdicts may change
+        record = orders.setdefault(body.order_id, OrderRecord())
         if body.action not in ("placed", "paid"):
             record.amend(event, body)
             return APPLIED
         record.mention(event, body)
+    elif room <= 0:
+        return REFUSED
+    elif shop is None:
+        shop = visitor.shops[shop_id] = Shop()
+    if shop.extend(event, policy.gap):
+        return APPLIED
     for start, count in place(shop, event, policy.gap):
         visitor.owed.append(Owed(shop_id, start, count))
         facts.append(tombstone(customer_id, shop_id, start, count))
@@ -233,50 +276,68 @@ def _settle(
     policy: Policy,
     facts: list[SessionFact],
     unpaid: list[Owed],
+    changed: Orders | None,
 ) -> int:
     """Owe the verdicts that are new or have changed, and forget what nothing can change any more.
 
+    changed: the shop's orders if an event of this step bears on them.
     Returns the watermark at which time alone changes something next; NEVER for a shop that is gone.
     """
     shop = visitor.shops[shop_id]
-    orders = shop.orders
-    due = NEVER
-    gone: list[Session] = []
-    for session in shop.sessions:
-        until = session.end + policy.gap
+    orders = changed
+    gap = policy.gap
+    # They are apart by more than the gap, so the first to begin is the first to close.
+    if shop.sessions and watermark > shop.sessions[0].end + gap:
+        if orders is None:
+            orders = shop.orders()
+        at_hand, shop.sessions = shop.sessions, []
+        for session in at_hand:
+            if watermark > session.end + gap:
+                _publish(customer_id, visitor, shop_id, session, orders, policy, facts)
+                shop.close(session)
+            else:
+                shop.sessions.append(session)
+    due = shop.sessions[0].end + gap if shop.sessions else NEVER
+    settles_in = gap + policy.recovery_window + policy.horizon
+    gone = False
+    for closed in tuple(shop.closed):
+        until = closed.until or closed.end + settles_in
         if watermark > until:
-            # Without orders the version is the session's own count of events.
-            if orders or session.published != session.events:
-                _publish(customer_id, visitor, shop_id, session, policy, facts)
-            until += policy.recovery_window + policy.horizon
+            if orders is None:
+                orders = shop.orders()
+            closed.until = until = _expires(closed, orders, policy)
+            closed.ids = b""
             if watermark > until:
-                if orders:
-                    until = _expires(session, orders, policy)
-                if watermark > until:
-                    owed = unpaid + visitor.owed
-                    if not any(o.start == session.start and o.shop == shop_id for o in owed):
-                        gone.append(session)
-                        continue
+                owed = unpaid + visitor.owed
+                if any(o.start == closed.start and o.shop == shop_id for o in owed):
                     # A crash may still ask for what is owed of it, so it stays until the next step.
                     until = AT_ONCE - 1
-                session.ids = b""
+                else:
+                    shop.closed.remove(closed)
+                    gone = True
+                    continue
         if until < due:
             due = until
-    for session in gone:
-        shop.sessions.remove(session)
-    if orders:
-        for order_id, record in list(orders.items()):
-            until = _order_expires(record, policy)
-            if watermark <= until:
-                due = min(due, until)
-            elif not any(order_id in relevant(s, orders, policy) for s in shop.sessions):
-                del orders[order_id]
-        if not orders:
-            shop.orders = None
-    if not shop.sessions and not shop.orders:
+    if changed is not None or (shop.ledger and (gone or watermark > shop.due)):
+        _keep_orders(shop, shop.orders() if orders is None else orders, watermark, policy)
+    if shop.ledger and shop.due < due:
+        due = shop.due
+    if not shop.sessions and not shop.closed and not shop.ledger:
         del visitor.shops[shop_id]
         return NEVER
     return due + 1
+
+
+def _keep_orders(shop: Shop, orders: Orders, watermark: int, policy: Policy) -> None:
+    """Pack the orders away without those that nothing can change and that bear on no session that is kept."""
+    due = NEVER - 1
+    for order_id, record in list(orders.items()):
+        until = _order_expires(record, policy)
+        if watermark <= until:
+            due = min(due, until)
+        elif not any(order_id in relevant(start, end, orders, policy) for start, end in shop.intervals()):
+            del orders[order_id]
+    shop.keep_orders(orders, due)
 
 
 def _publish(
@@ -284,11 +345,11 @@ def _publish(
     visitor: Visitor,
     shop_id: str,
     session: Session,
+    orders: Orders,
     policy: Policy,
     facts: list[SessionFact],
 ) -> None:
-    orders = visitor.shops[shop_id].orders
-    bearing = relevant(session, orders, policy) if orders else {}
+    bearing = relevant(session.start, session.end, orders, policy) if orders else {}
     count = version(session, bearing, policy)
     if count == session.published:
         return
@@ -309,10 +370,10 @@ def _order_expires(record: OrderRecord, policy: Policy) -> int:
     return record.expires(window, policy.horizon)
 
 
-def _expires(session: Session, orders: dict[str, OrderRecord], policy: Policy) -> int:
+def _expires(closed: Closed, orders: Orders, policy: Policy) -> int:
     """The watermark beyond which nothing can change the session's verdict."""
-    bearing = relevant(session, orders, policy)
-    settled = closes_at(session, policy) + policy.recovery_window + policy.horizon
+    bearing = relevant(closed.start, closed.end, orders, policy)
+    settled = closed.end + policy.gap + policy.recovery_window + policy.horizon
     return max([settled, *(_order_expires(record, policy) for record in bearing.values())])
 
 
@@ -323,9 +384,10 @@ def _again(customer_id: str, visitor: Visitor, unpaid: list[Owed], policy: Polic
         if owed.version:
             facts.append(tombstone(customer_id, owed.shop, owed.start, owed.version))
         elif shop := visitor.shops.get(owed.shop):
-            for session in shop.sessions:
+            orders = shop.orders()
+            for session in (*shop.sessions, *(c.session() for c in shop.closed if c.start == owed.start)):
                 if session.start == owed.start:
-                    bearing = relevant(session, shop.orders, policy) if shop.orders else {}
+                    bearing = relevant(session.start, session.end, orders, policy)
                     fact = judge(customer_id, owed.shop, session, bearing, policy)
                     if fact is not None:
                         facts.append(fact)

@@ -112,12 +112,12 @@ HOSTILE: list[tuple[str, str, bytes | None, R]] = [
 def test_a_hostile_record_is_refused_with_its_reason_and_its_bytes(
     topic: str, value: bytes | None, reason: R
 ) -> None:
-    refused = record(topic, value, offset=41, partition=2)
+    refused = record(topic, value, offset=41)
     good = [record(topic, _GOOD[topic], offset=40), record(topic, _GOOD[topic], offset=42)]
     accepted, rejected = decode_batch(TOPIC_INDEX[topic], [good[0], refused, good[1]], 5 * MINUTE)
     assert [i.offset for i in accepted] == [40, 42]
     [r] = rejected
-    assert (r.reason, r.offset, r.partition, r.arrived, r.key, r.value) == (reason, 41, 2, NOON, b"c1", value)
+    assert (r.reason, r.offset, r.arrived, r.key, r.value) == (reason, 41, NOON, b"c1", value)
     assert r.detail
     assert r.detail.isprintable()
     assert len(r.detail) <= 300
@@ -253,8 +253,8 @@ def test_what_is_no_tick_is_said_to_be_none(value: bytes | None) -> None:
 @pytest.mark.parametrize("key", [b"c1", b"\xff\x00", None])
 @pytest.mark.parametrize("value", [b"\xff{", b"", None])
 def test_a_dead_letter_keeps_the_record_it_is_of(key: bytes | None, value: bytes | None) -> None:
-    rejected = Rejected(17, 3, NOON, R.BAD_ENCODING, "nicht UTF-8: „ä“", key, value)
-    headers = dead_letter_headers(rejected, "visits")
+    rejected = Rejected(17, NOON, R.BAD_ENCODING, "nicht UTF-8: „ä“", key, value)
+    headers = dead_letter_headers(rejected, "visits", 3)
     letter = dead_letter_from_record(
         record("dead-letters", value, offset=5, partition=3, key=key, headers=tuple(headers))
     )
@@ -285,7 +285,7 @@ def test_a_record_whose_headers_make_no_dead_letter_is_said_to_be_none(
     name: str, value: bytes | None
 ) -> None:
     headers: dict[str, Any] = dict(
-        dead_letter_headers(Rejected(17, 3, NOON, R.TOO_DEEP, "", b"k", b"v"), "visits")
+        dead_letter_headers(Rejected(17, NOON, R.TOO_DEEP, "", b"k", b"v"), "visits", 3)
     )
     headers[name] = value
     with pytest.raises(ValueError, match="not a dead letter"):

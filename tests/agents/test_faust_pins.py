@@ -19,7 +19,7 @@ import pytest
 from aiokafka.consumer import fetcher as aio_fetcher
 from aiokafka.consumer import group_coordinator, subscription_state
 from aiokafka.producer import message_accumulator, sender
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.default_records import DefaultRecord, DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 from faust.app.base import App
 from faust.auth import SASLCredentials
@@ -160,6 +160,12 @@ def test_aiokafkas_fetcher_keeps_records_and_positions_where_we_look() -> None:
     assert parameters(aio_fetcher.Fetcher._proc_fetch_request) == ["self", "assignment", "node_id", "request"]
     assert parameters(aio_fetcher.Fetcher.request_offset_reset) == ["self", "tps", "strategy"]
     assert parameters(aio_fetcher.FetchResult.getall) == ["self", "max_records"]
+    assert parameters(aio_fetcher.PartitionRecords._consumer_record) == ["self", "tp", "record"]
+    unpack = source(aio_fetcher.PartitionRecords._unpack_records)
+    assert "consumer_record = self._consumer_record(tp, record)" in unpack, "looked up on the instance"
+    bare = ("offset", "timestamp", "timestamp_type", "key", "value", "headers")
+    attributes_of = {name for name in dir(DefaultRecord) if not name.startswith("_")}
+    assert attributes_of >= set(bare), "what our agents read of a record"
     proceed = source(aio_fetcher.Fetcher._proc_fetch_request)
     success = proceed[proceed.index("if error_type is Errors.NoError") : proceed.index("records.has_next()")]
     assert "tp_state.highwater = highwater" in success

@@ -265,7 +265,7 @@ class Deployment:
                     topic = index[tp.topic]
                     _, rejected = decode_batch(topic, records, self.settings.policy.ahead_tolerance)
                     for each in rejected:
-                        place = (topics.INPUTS[topic].name, each.partition, each.offset)
+                        place = (topics.INPUTS[topic].name, tp.partition, each.offset)
                         refused[place] = str(each.reason)
                     if tp in left and records[-1].offset + 1 >= left[tp]:
                         del left[tp]

@@ -212,8 +212,8 @@ def test_a_topic_prefix_is_not_stored(client: Client, store: Store) -> None:
 def test_a_dead_letter_keeps_the_refused_bytes(
     client: Client, store: Store, key: bytes | None, value: bytes | None
 ) -> None:
-    refused = Rejected(7, 2, -1, RejectReason.BAD_ENCODING, "half a\npair", key, value)
-    headers = tuple(dead_letter_headers(refused, "carts"))
+    refused = Rejected(7, -1, RejectReason.BAD_ENCODING, "half a\npair", key, value)
+    headers = tuple(dead_letter_headers(refused, "carts", 2))
     letter = record("dead-letters", value, key=key, headers=headers, arrived=NOON)
     store.insert("dead_letters", dead_letter_rows([letter], SETTINGS))
     found = client.query(

@@ -8,11 +8,11 @@ lock, records read before a seek or a rebalance from those read after it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, OffsetResetStrategy
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -26,6 +26,22 @@ _T = TypeVar("_T")
 
 #: How long the broker may hold a fetch that finds nothing; Faust hard-codes 1500 ms.
 FETCH_MAX_WAIT_MS = 250
+
+
+class Record(Protocol):
+    """What every record has; aiokafka's ConsumerRecord is one, its bare records are."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+def _bare(_tp: Any, record: Record) -> Record:
+    """The record as aiokafka's parser gives it; making a ConsumerRecord of it costs as much as reading it."""
+    return record
 
 
 class Interrupted(Exception):
@@ -51,7 +67,7 @@ class Drained(NamedTuple):
 
     tp: TP
     start: int
-    records: list[ConsumerRecord[bytes | None, bytes | None]]
+    records: list[Record]
     position: int
     #: Monotonic seconds at which the response that carried them was received.
     received_at: float
@@ -210,6 +226,8 @@ class ConsumerThread(AIOKafkaConsumerThread):
                 del fetcher._records[tp]
                 result.check_raise()
             state = subscriptions.subscription.assignment.state_value(tp)
+            if not self.consumer.places_wanted:
+                result._partition_records._consumer_record = _bare
             records = result.getall(max_records)
             if not result.has_more():
                 del fetcher._records[tp]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, cast
 
 import faust
-from aiokafka import ConsumerRecord
 from faust.types import TP
 
+from streams.adapters.kafka.fetching import Record
 from streams.adapters.kafka.producing import send_records
 
 #: Memory per entry beside the bytes of key and value: two object headers and a slot of the dict.
@@ -119,7 +119,7 @@ class StateTable(faust.Table):
         """Where replaying the changelog goes on, None to begin at its start."""
         return self._next.get(partition)
 
-    def replay(self, partition: int, records: Sequence[ConsumerRecord[bytes, bytes]], position: int) -> None:
+    def replay(self, partition: int, records: Sequence[Record], position: int) -> None:
         """Take over rows of the changelog; ``position`` is the offset after them."""
         expected = self._next.get(partition, 0)
         if records and records[0].offset < expected:
@@ -131,7 +131,7 @@ class StateTable(faust.Table):
         else:
             size = self._sizes.get(partition, 0)
             for record in records:
-                key, value = record.key, record.value
+                key, value = cast("bytes", record.key), record.value
                 old = store.get(key)
                 if value is None:
                     if old is not None:

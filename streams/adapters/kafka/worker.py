@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class BundleSchema(faust.Schema):
-    """Passes a bundle through as it is: a list of ``aiokafka.ConsumerRecord``, not empty, in offset order."""
+    """Passes a bundle through as it is: a list of ``fetching.Record``, not empty, in offset order."""
 
     def compile(self, app: Any, **_: Any) -> Any:
         create_event = app.create_event
@@ -60,6 +60,7 @@ class WorkerApp(faust.App):
     settings: Settings
     _drain_s: float
     _must_drain: bool
+    _places_wanted: bool
 
     def bundles(self, *topics: str) -> Any:
         """The channel of an agent that takes bundles of these topics (names on the broker), one at a time."""
@@ -70,6 +71,7 @@ class WorkerApp(faust.App):
         consumer.max_records = self.settings.batch_records
         consumer.drain_s = self._drain_s
         consumer.must_drain = self._must_drain
+        consumer.places_wanted = self._places_wanted
         return consumer
 
     def _crash(self, reason: BaseException) -> None:
@@ -101,12 +103,14 @@ def make_faust_app(
     *,
     compression: str | None = None,
     must_drain: bool = True,
+    places_wanted: bool = False,
     data_dir: Path | None = None,
 ) -> WorkerApp:
     """The Faust app of a role, not started.
 
     ``must_drain``: a bundle still in work when its partition is revoked ends the process, because its state
     would be written under another owner; False for a role whose writes may be repeated by anyone.
+    ``places_wanted``: the records of a bundle are ``aiokafka.ConsumerRecord``s, which know their partition.
     Raises RuntimeError without Faust's compiled parts: pure Python acknowledges what it skips.
     """
     require_cython()
@@ -162,6 +166,7 @@ def make_faust_app(
     )
     app._drain_s = max(5.0, session_s * 0.8)
     app._must_drain = must_drain
+    app._places_wanted = places_wanted
     return app
 
 

@@ -1,0 +1,110 @@
+"""Bundles of one partition keep their order, those of two overlap, and nothing follows a failure."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streams.adapters.kafka.lanes import Lanes
+
+
+class Bench:
+    """Work that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.done: list[str] = []
+        self.gates: dict[str, asyncio.Event] = {}
+        self.failures: list[str] = []
+
+    async def work(self, name: str) -> None:
+        self.begun.append(name)
+        gate = self.gates.setdefault(name, asyncio.Event())
+        await gate.wait()
+        if name.startswith("bad"):
+            raise ValueError(name)
+        self.done.append(name)
+
+    async def fail(self, exc: BaseException) -> None:
+        self.failures.append(str(exc))
+
+    async def finish(self, name: str) -> None:
+        self.gates[name].set()
+        await settled()
+
+
+async def settled() -> None:
+    """Everything that can run now has run."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_lane_keeps_its_order_and_two_lanes_overlap() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with Lanes(bench.work, bench.fail) as lanes:
+            await lanes.put(0, "a1")
+            await lanes.put(1, "b1")
+            putting = asyncio.create_task(lanes.put(0, "a2"))
+            await settled()
+            assert bench.begun == ["a1", "b1"]
+            await bench.finish("b1")
+            assert bench.begun == ["a1", "b1"], "b1 makes room, but a2 must wait for a1"
+            await bench.finish("a1")
+            await putting
+            await settled()
+            assert bench.begun == ["a1", "b1", "a2"]
+            await bench.finish("a2")
+            assert bench.done == ["b1", "a1", "a2"]
+
+    asyncio.run(scenario())
+
+
+def test_no_more_than_so_many_run_at_once() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with Lanes(bench.work, bench.fail, side_by_side=2) as lanes:
+            await lanes.put(0, "a")
+            await lanes.put(1, "b")
+            putting = asyncio.create_task(lanes.put(2, "c"))
+            await settled()
+            assert not putting.done()
+            await bench.finish("a")
+            await putting
+            await settled()
+            assert bench.begun == ["a", "b", "c"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_nothing_is_begun_after_a_failure(lane: int) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with Lanes(bench.work, bench.fail) as lanes:
+            await lanes.put(0, "bad")
+            await settled()
+            await bench.finish("bad")
+            assert bench.failures == ["bad"]
+            putting = asyncio.create_task(lanes.put(lane, "later"))
+            await settled()
+            assert not putting.done()
+            assert bench.begun == ["bad"]
+            putting.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_leaving_cancels_what_is_still_running() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with Lanes(bench.work, bench.fail) as lanes:
+            await lanes.put(0, "a")
+            await settled()
+        await settled()
+        bench.gates["a"].set()
+        await settled()
+        assert (bench.begun, bench.done, bench.failures) == (["a"], [], [])
+
+    asyncio.run(scenario())
