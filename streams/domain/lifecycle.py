@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 from streams.domain.buyer import Buyer, Episode, Told
 from streams.domain.days import day_of, start_of
 from streams.domain.facts import Cause, Stage, TransitionFact, transition_id
-from streams.domain.outlook import ShopModel, chances, due_after, lapses_after
+from streams.domain.outlook import SOONEST, ShopModel, chances, due_after, lapses_after
 from streams.domain.policy import DAY, Policy
 
 #: order: a purchase day begins. overdue: the chance of a return has come down to the threshold.
@@ -84,8 +84,8 @@ def reckon(buyer: Buyer, episodes: Sequence[Episode], model: ShopModel, now: int
     """
     for episode in episodes:
         ahead = episode is episodes[-1]
-        if ahead and now < start_of(episode.day + 1, policy.zone):
-            # Nobody lapses on a purchase day, and solving may cost more than all the rest.
+        if ahead and now < start_of(episode.day + SOONEST, policy.zone):
+            # Nobody is lapsing yet, and solving may cost more than all the rest.
             continue
         told = 0 < episode.lapses_at <= buyer.checked
         if episode.lapses_at and (told or not ahead or episode.model == model.version):

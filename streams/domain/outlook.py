@@ -18,6 +18,8 @@ from streams.domain.rfm import Cuts
 
 #: The span of expectations, in days.
 AHEAD: Final = 90
+#: Days after a purchase day on which a buyer may be lapsing, at the earliest.
+SOONEST: Final = 2
 #: A day further away than this is no date to tell anybody.
 _FARTHEST_DAYS: Final = 36_500
 _KEPT_ANSWERS: Final = 32_768
@@ -57,7 +59,11 @@ def chances(model: ShopModel, x: int, t_x: int, T: int) -> Chances:
 
 
 def lapses_after(model: ShopModel, x: int, t_x: int, threshold: float) -> int | None:
-    """Days from the last purchase day to the first on which the buyer is lapsing; at least 1, None: never."""
+    """Days from the last purchase day to the first on which the buyer is lapsing; None: never.
+
+    At least ``SOONEST``: there is no silence before a whole day has passed without an order, so somebody who
+    buys every day is not lapsing every night.
+    """
     limit = threshold if model.threshold is None else model.threshold
     return _lapses_after(model.lapse, model.comeback, x, t_x, limit)
 
@@ -92,7 +98,7 @@ def _lapses_after(
     at = (comeback or lapse).crosses_at(x, t_x, threshold)
     if at is None or at > _FARTHEST_DAYS:
         return None
-    return max(1, math.ceil(at) - t_x)
+    return max(SOONEST, math.ceil(at) - t_x)
 
 
 @lru_cache(maxsize=_KEPT_ANSWERS)

@@ -102,7 +102,8 @@ def stages(
             if silent >= policy.lapsed_after // DAY:
                 go(anchor, at, "lapsed", "silence")
                 break
-            if stage != "lapsing" and model.lapse.p_alive(index, t_x, t_x + silent) <= limit:
+            # A whole day without an order must have passed.
+            if silent >= 2 and stage != "lapsing" and model.lapse.p_alive(index, t_x, t_x + silent) <= limit:
                 go(anchor, at, "lapsing", "overdue")
     return found
 

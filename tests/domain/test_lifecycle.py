@@ -84,6 +84,18 @@ def test_lapsed_begins_when_the_policy_says() -> None:
     assert step.cause == "silence"
 
 
+def test_who_buys_every_day_is_not_lapsing_every_night() -> None:
+    """However short the rhythm, a whole day without an order must have passed."""
+    counter = Counter()
+    for said in placed(*range(20)):
+        counter.until(said.at + DAY // 2)
+        counter.take([said._replace(at=said.at + DAY // 2)])
+    counter.until(START + 20 * DAY)
+    assert path(counter) == ["new", "active"]
+    counter.until(START + 22 * DAY)
+    assert path(counter) == ["new", "active", "lapsing"]
+
+
 def test_a_late_order_takes_back_that_the_buyer_was_lapsing() -> None:
     """It arrives after the day on which it says that they bought."""
     counter = after(20, 0, 3)
@@ -98,14 +110,14 @@ def test_a_late_order_takes_back_that_the_buyer_was_lapsing() -> None:
 
 def test_a_new_model_leaves_what_was_told_and_moves_what_lies_ahead() -> None:
     """Quicker: lapsing from now on, because of the model; slower: what was told stands."""
-    counter = after(4, 0, 3)
+    counter = after(5, 0, 3)
     assert path(counter) == ["new", "active"]
     counter.model = ShopModel("s", 2, PersonalRhythm(0.2, 50.0, 0.4), None, 0.5)
-    counter.until(START + 4 * DAY + 1000)
+    counter.until(START + 5 * DAY + 1000)
     [step] = [t for t in counter.transitions.values() if t.to_state == "lapsing"]
-    assert (step.at, step.cause, step.model_version) == (START + 4 * DAY + 1000, "model", 2)
+    assert (step.at, step.cause, step.model_version) == (START + 5 * DAY + 1000, "model", 2)
     counter.model = ShopModel("s", 3, ModifiedBetaGeometric(2.0, 200.0, 0.1, 9.0), None, 0.5)
-    counter.until(START + 5 * DAY)
+    counter.until(START + 6 * DAY)
     assert path(counter) == ["new", "active", "lapsing"]
     assert not any(t.is_deleted for t in counter.transitions.values())
 
