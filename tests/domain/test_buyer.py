@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.domain import buyer as kept
 from streams.domain.buyer import Buyer, History
-from streams.domain.checkup import evaluate
+from streams.domain.checkup import Fact, evaluate
 from streams.domain.facts import TransitionFact
 from streams.domain.lifecycle import STAGE_TRANSITIONS
 from streams.domain.outlook import DEFAULT_MODEL
@@ -82,6 +82,38 @@ def test_the_same_check_up_again_tells_nothing(events: list[Said], day: int) -> 
     assert bool(again) == bool(first)
     assert counter.look(now) == []
     assert counter.look(now, unpaid=True) == []
+
+
+class Crashing(Counter):
+    """Whatever a check-up told may be lost after its state was written; the next one knows that it may be."""
+
+    def __init__(self, lose: st.DataObject) -> None:
+        super().__init__()
+        self.lose, self.lost = lose, False
+
+    def look(self, now: int, unpaid: bool = False) -> list[Fact]:
+        stands = self.transitions.copy(), self.actions.copy(), self.profile
+        told = super().look(now, unpaid or self.lost)
+        self.lost = self.lose.draw(st.booleans())
+        if self.lost:
+            self.transitions, self.actions, self.profile = stands
+        return told
+
+
+@laws
+@given(purchases(), st.data())
+def test_facts_lost_in_crashes_are_told_again_until_they_are_not_lost(
+    events: list[Said], data: st.DataObject
+) -> None:
+    """Any number of check-ups in a row may lose what they told."""
+    counter = Crashing(data)
+    for said in in_order(events):
+        counter.until(said.at)
+        counter.take([said])
+    for day in range(0, 131, 10):
+        counter.until(max(counter.now, START + day * DAY))
+    Counter.look(counter, END, unpaid=counter.lost)
+    agrees(counter, events, END)
 
 
 def counter_copy(counter: Counter) -> Counter:
