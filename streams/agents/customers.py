@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 from faust.types import TP
@@ -28,7 +28,7 @@ from streams.adapters.kafka.worker import WorkerApp
 from streams.agents.partition import Partition, Step
 from streams.domain.events import Input
 from streams.domain.policy import Policy
-from streams.domain.progress import MARKER_KEY, Progress, encode_marker, is_stale
+from streams.domain.progress import MARKER_KEY, encode_marker, is_stale
 from streams.domain.visitor import LATE, REFUSED, advance, header
 from streams.settings import Settings
 
@@ -64,6 +64,19 @@ class Send(Protocol):
 CaughtUp = Callable[[int, int, float], bool]
 
 
+class Bundle(NamedTuple):
+    """Records of one topic-partition; ``received``: when, by the clock that ``caught_up`` goes by, in s."""
+
+    topic: str
+    records: Sequence[Any]
+    received: float
+
+    @classmethod
+    def of(cls, event: Any) -> Self:
+        """The bundle in a Faust event."""
+        return cls(event.message.topic, event.value, event.message.received_at)
+
+
 class Customers:
     """The batch loop over the partitions that this worker owns."""
 
@@ -90,25 +103,26 @@ class Customers:
         """Forget a partition that another worker takes over."""
         self._partitions.pop(partition, None)
 
-    async def handle(self, topic: str, number: int, records: Sequence[Any], received: float) -> None:
-        """Steps 1 to 4 for a batch of one topic-partition; returns once the batch may be acked.
+    async def handle(self, number: int, bundles: Sequence[Bundle]) -> None:
+        """Steps 1 to 4 for a batch: bundles of one partition, those of a topic in offset order.
 
-        ``received`` is when the batch came in, in seconds of the clock that ``caught_up`` goes by.
+        Returns once they may be acked.
         """
         partition = self._partitions[number]
-        index = self._index.get(topic)
         step = Step(partition, self._policy)
-        if index is None:
-            await self._tick(number, partition, records, received)
-        else:
-            inputs, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
+        inputs: list[Input] = []
+        for topic, records, received in bundles:
+            index = self._index.get(topic)
+            if index is None:
+                await self._tick(number, partition, records, received)
+                continue
+            found, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
             if rejected:
                 await self._dead_letters(topics.INPUTS[index].name, number, rejected)
-            self._advance(number, step, inputs)
-            if inputs:
-                partition.clock.observe(index, max(event.t for event in inputs))
-            _count(partition.progress, index, records, rejected, step.tally)
-        await self._finish(number, partition, step, index)
+            step.count(partition.progress, index, records, found, rejected)
+            inputs += found
+        self._advance(number, step, inputs)
+        await self._finish(number, partition, step)
 
     async def _tick(self, number: int, partition: Partition, records: Sequence[Any], received: float) -> None:
         refused = []
@@ -141,13 +155,14 @@ class Customers:
             before = get(number, key)
             step.take(key, before, advance(customer_id, before, events, context))
 
-    async def _finish(self, number: int, partition: Partition, step: Step, index: int | None) -> None:
+    async def _finish(self, number: int, partition: Partition, step: Step) -> None:
         """The second half of step 2, then 3 and 4, once the batch's own events have been taken in.
 
         Lateness is judged by the watermark that the last marker kept: a crash cannot take it back, so
         what was late once is late whenever it comes again.
         """
         clock, progress = partition.clock, partition.progress
+        step.close(clock, progress)
         watermark = clock.advance(lambda topic, since: self._caught_up(number, topic, since))
         self._wake(number, partition, step, watermark)
         if step.answers:
@@ -155,7 +170,7 @@ class Customers:
         for key, wake_at in step.wakes:
             partition.deadlines.add(key, wake_at)
         announce = partition.settle(watermark)
-        if step.changes or index is not None or announce:
+        if step.changes or step.ends or announce:
             progress.times, progress.watermark = list(clock.times), watermark
             progress.batch = partition.next_batch
             step.changes[MARKER_KEY] = encode_marker(progress)
@@ -164,10 +179,8 @@ class Customers:
         if step.facts:
             records: list[Outgoing] = [(key, _encode(fact), _NO_HEADERS) for key, fact in step.facts]
             await self._send(self._settings.topic(topics.SESSIONS.name), number, records)
-        if announce:
-            await self._ingest(number, partition, range(_INPUTS))
-        elif index is not None:
-            await self._ingest(number, partition, (index,))
+        if announce or step.ends:
+            await self._ingest(number, partition, range(_INPUTS) if announce else sorted(step.ends))
         partition.paid = progress.batch
 
     def _wake(self, number: int, partition: Partition, step: Step, watermark: int) -> None:
@@ -241,26 +254,6 @@ class Customers:
         await self._send(self._settings.topic(topics.DEAD_LETTERS.name), number, records)
 
 
-def _count(
-    progress: Progress,
-    index: int,
-    records: Sequence[Any],
-    rejected: Sequence[Rejected],
-    tally: Sequence[int],
-) -> None:
-    """Add a batch to the partition's counts; what an earlier, completed batch has counted is left out."""
-    done = progress.done[index]
-    if records[0].offset > done:
-        progress.received[index] += len(records)
-    else:
-        progress.received[index] += sum(record.offset > done for record in records)
-    counts = progress.counts[index]
-    for kind, count in enumerate(tally):
-        counts[kind] += count
-    counts[REFUSED] += sum(refused.offset > done for refused in rejected)
-    progress.done[index] = max(done, records[-1].offset)
-
-
 def _too_many(event: Input, policy: Policy) -> Rejected:
     return Rejected(
         offset=event.offset,
@@ -275,6 +268,7 @@ def _too_many(event: Input, policy: Policy) -> Rejected:
 def register(app: WorkerApp, settings: Settings) -> Customers:
     """Make the agent and its table in ``app``: all input topics and the ticks, one batch at a time."""
     inputs = [settings.topic(topic.name) for topic in topics.INPUTS]
+    ticks = settings.topic(topics.TICKS.name)
 
     def caught_up(partition: int, topic: int, since: float) -> bool:
         return app.consumer.caught_up(TP(inputs[topic], partition), since)
@@ -300,15 +294,19 @@ def register(app: WorkerApp, settings: Settings) -> Customers:
     )
     customers = Customers(settings, states, send, caught_up)
 
-    async def work(event: Any) -> None:
-        message = event.message
-        await customers.handle(message.topic, message.partition, event.value, message.received_at)
-        event.ack()
+    async def work(number: int, events: Sequence[Any]) -> None:
+        # Ticks last: they hold once all that came before them is acked.
+        of_ticks = [event for event in events if event.message.topic == ticks]
+        of_inputs = [event for event in events if event.message.topic != ticks]
+        for batch in filter(None, (of_inputs, of_ticks)):
+            await customers.handle(number, [Bundle.of(event) for event in batch])
+            for event in batch:
+                event.ack()
 
-    @app.agent(app.bundles(*inputs, settings.topic(topics.TICKS.name)), name="customers", concurrency=1)
+    @app.agent(app.bundles(*inputs, ticks), name="customers", concurrency=1)
     async def take(stream: Any) -> None:
-        async with Lanes(work, app.crash) as lanes:
+        async with Lanes(work, app.crash, settings.batch_records) as lanes:
             async for event in stream.noack().events():
-                await lanes.put(event.message.partition, event)
+                await lanes.put(event.message.partition, event, len(event.value))
 
     return customers

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import monotonic
+from typing import Any
 
 from schemas import topics
+from streams.adapters.codec import Rejected
 from streams.domain.clock import UNKNOWN, Deadlines, PartitionClock
 from streams.domain.events import Input
 from streams.domain.facts import SessionFact
 from streams.domain.policy import Policy
 from streams.domain.progress import MARKER_KEY, Progress, decode_marker
-from streams.domain.visitor import APPLIED, CLASSES, Context, Transition, header
+from streams.domain.visitor import APPLIED, CLASSES, REFUSED, Context, Transition, header
 
 #: Deadlines are found at most this much event time after they fall due.
 DEADLINE_GRANULE_MS = 250
@@ -76,7 +78,7 @@ class Partition:
 class Step:
     """What one batch has come to so far."""
 
-    __slots__ = ("answers", "changes", "context", "facts", "tally", "wakes")
+    __slots__ = ("answers", "changes", "context", "ends", "facts", "latest", "tally", "wakes")
 
     def __init__(self, partition: Partition, policy: Policy) -> None:
         self.context = Context(
@@ -90,7 +92,11 @@ class Step:
         self.facts: list[tuple[bytes, SessionFact]] = []
         self.answers: list[tuple[Input, int]] = []
         self.wakes: list[tuple[bytes, int]] = []
-        self.tally = [0] * CLASSES
+        #: Per input topic of the batch: the highest offset, and the latest event time.
+        self.ends: dict[int, int] = {}
+        self.latest: dict[int, int] = {}
+        #: Per input topic, how many of each class; those applied are counted with the whole batch.
+        self.tally = [[0] * CLASSES for _ in range(_INPUTS)]
 
     def take(self, key: bytes, before: bytes | None, result: Transition) -> None:
         """Note what became of one customer."""
@@ -103,6 +109,39 @@ class Step:
             self.facts += [(key, fact) for fact in result.facts]
         if result.answers:
             self.answers += result.answers
-        self.tally[APPLIED] += result.applied
-        for kind in result.odd:
-            self.tally[kind] += 1
+        for topic, kind in result.odd:
+            self.tally[topic][kind] += 1
+            self.tally[topic][APPLIED] -= 1
+
+    def count(
+        self,
+        progress: Progress,
+        topic: int,
+        records: Sequence[Any],
+        inputs: Sequence[Input],
+        rejected: Sequence[Rejected],
+    ) -> None:
+        """Note a bundle of the batch; what an earlier, completed batch has counted is left out."""
+        done = progress.done[topic]
+        self.ends[topic] = max(self.ends.get(topic, done), records[-1].offset)
+        if inputs:
+            self.latest[topic] = max(self.latest.get(topic, UNKNOWN), max([event.t for event in inputs]))
+        tally = self.tally[topic]
+        if records[0].offset > done:
+            progress.received[topic] += len(records)
+            tally[APPLIED] += len(inputs)
+            tally[REFUSED] += len(rejected)
+        else:
+            progress.received[topic] += sum(record.offset > done for record in records)
+            tally[APPLIED] += sum(event.offset > done for event in inputs)
+            tally[REFUSED] += sum(refused.offset > done for refused in rejected)
+
+    def close(self, clock: PartitionClock, progress: Progress) -> None:
+        """Every event of the batch has been taken in: the clock and the progress move."""
+        for topic, at in self.latest.items():
+            clock.observe(topic, at)
+        for topic, end in self.ends.items():
+            progress.done[topic] = end
+            counts = progress.counts[topic]
+            for kind, count in enumerate(self.tally[topic]):
+                counts[kind] += count

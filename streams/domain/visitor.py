@@ -81,15 +81,13 @@ class Transition(Struct, gc=False):
     wake_at: a deadline that is new, or earlier than the one the state came with; None if that one serves.
     answers: (input, class) of late and refused events, to be recorded before the state is: a state that has
     seen an event does not answer it again.
-    applied, odd: the inputs that no completed batch has counted yet: how many were applied, and the class of
-    each that was not.
+    odd: (topic, class) of each input that was not applied and that no completed batch has counted yet.
     """
 
     stored: bytes | None
     wake_at: int | None
     facts: list[SessionFact]
-    applied: int = 0
-    odd: Sequence[int] = ()
+    odd: Sequence[tuple[int, int]] = ()
     answers: Sequence[tuple[Input, int]] = ()
 
 
@@ -140,18 +138,17 @@ def header(stored: bytes) -> tuple[int, int, bool]:
 
 
 def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], context: Context) -> Transition:
-    """Take ``inputs`` (in offset order, of this customer) and the watermark into the state.
+    """Take ``inputs`` (of this customer; those of a topic in offset order) and the watermark into the state.
 
     Called without inputs when the state's deadline has passed.
     """
     watermark, policy, done = context.watermark, context.policy, context.done
     oldest = watermark - policy.horizon
     facts: list[SessionFact] = []
-    odd: list[int] = []
+    odd: list[tuple[int, int]] = []
     answers: list[tuple[Input, int]] = []
     unpaid: list[Owed] = []
     ledgers: dict[str, Orders] = {}
-    applied = 0
     if stored is None:
         visitor = Visitor([-1] * len(done))
         wake_before = NEVER
@@ -175,19 +172,16 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
         if offset <= seen[topic] or offset <= done[topic]:
             if offset > done[topic]:
                 kind = _class_of(visitor, topic, offset)
-                if kind == APPLIED:
-                    applied += 1
-                else:
-                    odd.append(kind)
+                if kind != APPLIED:
+                    odd.append((topic, kind))
             continue
         changed = True
         seen[topic] = offset
         kind = LATE if event.t < oldest else _take(customer_id, visitor, event, policy, room, facts, ledgers)
         if kind == APPLIED:
-            applied += 1
             room -= 1
         else:
-            odd.append(kind)
+            odd.append((topic, kind))
             visitor.odd.append((topic, offset, kind))
             if kind >= LATE:
                 answers.append((event, kind))
@@ -203,13 +197,13 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
         facts += _again(customer_id, visitor, unpaid, policy)
         visitor.owed = unpaid + visitor.owed
     if not changed:
-        return Transition(stored, None, facts, applied, odd, answers)
+        return Transition(stored, None, facts, odd, answers)
     if not visitor.shops:
         if not visitor.owed and not visitor.odd:
-            return Transition(None, None, facts, applied, odd, answers)
+            return Transition(None, None, facts, odd, answers)
         wake_at = AT_ONCE
     kept = encode(visitor, wake_at, context.batch)
-    return Transition(kept, wake_at if wake_at < wake_before else None, facts, applied, odd, answers)
+    return Transition(kept, wake_at if wake_at < wake_before else None, facts, odd, answers)
 
 
 def _class_of(visitor: Visitor, topic: int, offset: int) -> int:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from schemas import topics
 from schemas.facts import IngestCount, LateEvent, SessionFact
 from streams.adapters.codec import encode_tick
-from streams.agents.customers import Customers
+from streams.agents.customers import Bundle, Customers
 from streams.agents.partition import DEADLINE_GRANULE_MS
 from streams.domain.events import Input, Visit
 from streams.domain.progress import is_stale
@@ -155,14 +155,19 @@ async def _worker(log: Log, feed: Feed, sizes: Iterable[int], order: Iterable[in
     worker.assign(0)
     size, turn = iter(sizes), iter(order)
     while left := feed.left():
-        topic = left[next(turn, 0) % len(left)]
-        start = feed.acked.get(topic, 0)
-        batch = feed.records[topic][start : start + next(size, 3)]
-        await worker.handle(topic, 0, batch, 0.0)
-        feed.acked[topic] = start + len(batch)
+        drawn = next(turn, 0)
+        # From five on, bundles of two topics make one batch.
+        chosen = {left[(drawn + n) % len(left)] for n in range(1 + drawn // 5)} - {topics.TICKS.name}
+        bundles = []
+        for topic in sorted(chosen) or [topics.TICKS.name]:
+            start = feed.acked.get(topic, 0)
+            bundles.append(Bundle(topic, feed.records[topic][start : start + next(size, 3)], 0.0))
+        await worker.handle(0, bundles)
+        for topic, records, _ in bundles:
+            feed.acked[topic] = feed.acked.get(topic, 0) + len(records)
     # Ticks go on coming when all else is read; two, so that what the first one owed is dropped.
     for at in feed.records[topics.TICKS.name][-1:] * 2:
-        await worker.handle(topics.TICKS.name, 0, [at], 0.0)
+        await worker.handle(0, [Bundle(topics.TICKS.name, [at], 0.0)])
 
 
 def _run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -234,7 +239,7 @@ def check(log: Log, feed: Feed, events: Sequence[Input], duplicates: int, bad: i
 
 
 batches = st.lists(st.integers(1, 8), max_size=12)
-turns = st.lists(st.integers(0, 4), max_size=40)
+turns = st.lists(st.integers(0, 9), max_size=40)
 
 
 @laws

@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from streams.agents.customers import Customers
+from streams.agents.customers import Bundle, Customers
 from streams.settings import Settings
 from tests.benchmarks import workload
 from tests.benchmarks.figures import MemoryStates, Sessions, record
@@ -57,7 +57,7 @@ async def run(shape: workload.Shape, batch: int) -> None:
         each.assign(partition)
     began = time.process_time()
     for topic, partition, records in batches:
-        await customers[partition].handle(INPUT_NAMES[topic], partition, records, time.monotonic())
+        await customers[partition].handle(partition, [Bundle(INPUT_NAMES[topic], records, time.monotonic())])
     took = time.process_time() - began
     writes = sum(each.writes for each in states.values())
     size = sum(each.bytes for each in states.values())

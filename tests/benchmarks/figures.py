@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from schemas import topics
 from streams.adapters.codec import encode_tick
 from streams.adapters.kafka.producing import send_records
-from streams.agents.customers import Customers
+from streams.agents.customers import Bundle, Customers
 from streams.domain.progress import MARKER_KEY
 from streams.settings import Settings
 from tests.benchmarks import machine, workload
@@ -82,7 +82,7 @@ async def idle_states(shape: workload.Shape) -> tuple[dict[bytes, bytes], int, i
     offsets, waiting = [0] * len(_INPUTS), [[] for _ in _INPUTS]  # type: list[int], list[list[Any]]
 
     async def handle(topic: int) -> None:
-        await customers.handle(_INPUTS[topic], 0, waiting[topic], time.monotonic())
+        await customers.handle(0, [Bundle(_INPUTS[topic], waiting[topic], time.monotonic())])
         waiting[topic] = []
 
     for topic, _, key, value, t in records:
@@ -97,7 +97,7 @@ async def idle_states(shape: workload.Shape) -> tuple[dict[bytes, bytes], int, i
     while sessions.count < made.sessions:
         before = sessions.count
         tick_record = record(topics.TICKS.name, 0, 0, made.last_ms, None, tick)
-        await customers.handle(topics.TICKS.name, 0, [tick_record], time.monotonic())
+        await customers.handle(0, [Bundle(topics.TICKS.name, [tick_record], time.monotonic())])
         if sessions.count == before:
             raise RuntimeError(f"{sessions.count} of {made.sessions} sessions closed")
     return states.rows, len(states.rows) - 1, sessions.count

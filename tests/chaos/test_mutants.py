@@ -33,16 +33,18 @@ GUARD = "if offset <= seen[topic] or offset <= done[topic]:"
 NO_GUARD = "if False:"
 
 HANDLE = """\
-        await customers.handle(message.topic, message.partition, event.value, message.received_at)
-        event.ack()
+            await customers.handle(number, [Bundle.of(event) for event in batch])
+            for event in batch:
+                event.ack()
 """
 # The pause is longer than the commit interval: a kill at the commit strikes between the two.
 ACK_FIRST = """\
-        import asyncio
+            import asyncio
 
-        event.ack()
-        await asyncio.sleep(2.0)
-        await customers.handle(message.topic, message.partition, event.value, message.received_at)
+            for event in batch:
+                event.ack()
+            await asyncio.sleep(2.0)
+            await customers.handle(number, [Bundle.of(event) for event in batch])
 """
 
 WRITE = """\

@@ -56,8 +56,8 @@ class Run:
     def _advance(self, customer: str, events: Sequence[Input], watermark: int) -> None:
         context = Context(watermark, self.policy, self.batch, self.batch - 1, self.done)
         result = advance(customer, self.states.get(customer), events, context)
-        self.tally[APPLIED] += result.applied
-        for kind in result.odd:
+        self.tally[APPLIED] += len(events) - len(result.odd)
+        for _, kind in result.odd:
             self.tally[kind] += 1
         if result.stored is None:
             self.states.pop(customer, None)

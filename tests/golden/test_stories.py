@@ -82,7 +82,7 @@ class Teller:
         self._batch += 1
         context = Context(self.watermark, self.policy, self._batch, self._batch - 1, self._done)
         result = advance(customer, self.states.get(customer), inputs, context)
-        self.odd.update(result.odd)
+        self.odd.update(kind for _, kind in result.odd)
         if result.stored is None:
             self.states.pop(customer, None)
         else:
