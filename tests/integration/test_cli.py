@@ -13,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from streams.adapters.kafka import admin
 from streams.cli import main
 from streams.commands.dead_letters import one_line, shown
 
@@ -42,6 +43,12 @@ def test_every_command_explains_itself_with_an_example(path: tuple[str, ...]) ->
     assert result.exit_code == 0
     examples = result.output.partition("Examples:\n")[2]
     assert f"ebbtide {' '.join(path)}".strip() in examples, "the help has no example of its own"
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is not there is not waited for as long as one that may be starting."""
+    monkeypatch.setattr(admin, "_BOOTSTRAP_S", 1.0)
 
 
 @pytest.fixture
