@@ -1,14 +1,16 @@
 """Servers for the tests that want real ones, and a line at the end that says which they were.
 
-One server of a kind serves the whole run; ``topic_prefix`` and ``database`` keep tests apart on it, so a
-shared one can be used too.
+One server of a kind serves the whole run, also when test workers (pytest-xdist) share the tests;
+``topic_prefix`` and ``database`` keep tests apart on it, so a shared one can be used too.
 """
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import clickhouse_connect
@@ -20,15 +22,38 @@ from streams.settings import Settings
 from tests.integration import providers
 from tests.integration.kafka_jars import kafka_version
 from tests.integration.kafka_server import KafkaCluster
+from tests.integration.sharing import shared
+
+#: Modules of a minute or so, the longest first: begun last, they would leave one worker alone at the end.
+LONG: Final = (
+    "test_transport.py",
+    "test_pipeline_real_data.py",
+    "test_kafka_contract.py",
+    "test_pipeline_live.py",
+)
+MOST_WORKERS: Final = 4
 
 _used: list[str] = []
+#: Starts the server of a name with the function given, or finds the one that another worker started.
+Serve = Callable[
+    [str, Callable[[], AbstractContextManager[providers.Server]]], AbstractContextManager[providers.Server]
+]
 
 
 @pytest.fixture(scope="session")
-def kafka_server() -> Iterator[providers.Server]:
+def serve(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """How a session gets a server: its own, or that of all workers of the run."""
+    if not hasattr(request.config, "workerinput"):
+        return lambda _name, start: start()
+    of_all_workers = tmp_path_factory.getbasetemp().parent
+    return lambda name, start: shared(of_all_workers, name, start)
+
+
+@pytest.fixture(scope="session")
+def kafka_server(serve: Serve) -> Iterator[providers.Server]:
     """The Kafka in use: its address and whether it is a real one."""
     try:
-        with providers.kafka() as server:
+        with serve("kafka", providers.kafka) as server:
             _note("Kafka", server)
             yield server
     except providers.Unavailable as exc:
@@ -36,10 +61,10 @@ def kafka_server() -> Iterator[providers.Server]:
 
 
 @pytest.fixture(scope="session")
-def clickhouse_server() -> Iterator[providers.Server]:
+def clickhouse_server(serve: Serve) -> Iterator[providers.Server]:
     """The ClickHouse in use: its URL and whether it is a real one."""
     try:
-        with providers.clickhouse() as server:
+        with serve("clickhouse", providers.clickhouse) as server:
             _note("ClickHouse", server)
             yield server
     except providers.Unavailable as exc:
@@ -58,7 +83,8 @@ def clickhouse(clickhouse_server: providers.Server) -> str:
     return clickhouse_server.address
 
 
-@pytest.fixture(scope="session")
+# Of a module, not of the run: three brokers that nobody needs any more keep a core busy.
+@pytest.fixture(scope="module")
 def kafka_cluster() -> Iterator[KafkaCluster]:
     """Three real brokers to kill and restart; a test restarts what it killed."""
     try:
@@ -97,6 +123,34 @@ def database(clickhouse: str) -> Iterator[str]:
 def settings(kafka: str, database: str, topic_prefix: str) -> Settings:
     """Settings of a deployment that is this test's alone, on the servers in use."""
     return Settings(kafka=kafka, clickhouse=database, topic_prefix=topic_prefix)
+
+
+@pytest.hookimpl(optionalhook=True)  # as all that is of pytest-xdist: without it nobody knows the hook
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores, for each waits about as long as it computes; but all of them wait
+    for the same servers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 1, MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where workers share the tests, the long modules come first; each module stays as it is."""
+    if hasattr(config, "workerinput"):
+        rank = {name: at for at, name in enumerate(LONG)}
+        items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this worker's tests ran against to the process that prints it."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["servers"] = _used
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what a worker's tests ran against; one that crashed cannot say it."""
+    _used.extend(getattr(node, "workeroutput", {}).get("servers", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
