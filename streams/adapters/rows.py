@@ -1,71 +1,82 @@
 """Kafka records to the rows of our ClickHouse tables, column-wise as Arrow.
 
 One function a table; each takes the records of any number of bundles and gives one Arrow table whose columns
-are named as in ``sql/migrations``. A time outside of what ClickHouse can hold becomes the nearest it can.
+are named as in ``sql/migrations``. Those of buyers are in ``buyer_rows``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 from aiokafka import ConsumerRecord
-from msgspec.structs import astuple
 
-from schemas.topics import DEAD_LETTERS, INGEST, INPUTS, LATE_EVENTS, SESSIONS
+from schemas.topics import (
+    ACTIONS,
+    CUSTOMERS,
+    DEAD_LETTERS,
+    INGEST,
+    INPUTS,
+    LATE_EVENTS,
+    SESSIONS,
+    TRANSITIONS,
+)
+from streams.adapters.buyer_rows import action_rows, customer_rows, transition_rows
 from streams.adapters.codec import dead_letter_from_record, decode_batch
+from streams.adapters.columns import (
+    MONEY,
+    MS,
+    SUM,
+    TEXT,
+    UndecodableFact,
+    array,
+    decoded,
+    partitions,
+    place,
+    table,
+)
 from streams.domain.events import Cart, Favorite, Input, Order, OrderLine, Visit
 from streams.domain.facts import SessionFact
 from streams.settings import Settings
 
-_MS: Final = pa.timestamp("ms", tz="UTC")
-_MONEY: Final = pa.decimal128(18, 4)
-#: Of sums: a million pieces at a price of twelve digits are more than _MONEY holds.
-_SUM: Final = pa.decimal128(38, 4)
-_TEXT: Final = pa.string()
-#: 1900-01-01 and the last millisecond of 2299: the range of DateTime64.
-_FIRST_MS: Final = -2_208_988_800_000
-_LAST_MS: Final = 10_413_791_999_999
-
 _LINE: Final = pa.struct(
     [
-        ("item_id", _TEXT),
-        ("category", _TEXT),
+        ("item_id", TEXT),
+        ("category", TEXT),
         ("quantity", pa.uint32()),
-        ("price", _MONEY),
-        ("discount", _MONEY),
+        ("price", MONEY),
+        ("discount", MONEY),
     ]
 )
 
 SESSIONS_SCHEMA: Final = pa.schema(
     [
         ("session_id", pa.binary(32)),
-        ("shop_id", _TEXT),
-        ("customer_id", _TEXT),
-        ("started_at", _MS),
-        ("ended_at", _MS),
-        ("outcome", _TEXT),
-        ("lost_stage", _TEXT),
+        ("shop_id", TEXT),
+        ("customer_id", TEXT),
+        ("started_at", MS),
+        ("ended_at", MS),
+        ("outcome", TEXT),
+        ("lost_stage", TEXT),
         ("events", pa.uint32()),
         ("visits", pa.uint32()),
         ("favorites", pa.uint32()),
         ("carts", pa.uint32()),
-        ("cart_value", _SUM),
-        ("currency", _TEXT),
+        ("cart_value", SUM),
+        ("currency", TEXT),
         ("mixed_currency", pa.bool_()),
         ("orders", pa.uint32()),
-        ("revenue", _SUM),
+        ("revenue", SUM),
         ("recovered", pa.bool_()),
-        ("recovered_at", _MS),
-        ("recovered_by", _TEXT),
-        ("landing_item", _TEXT),
-        ("channel", _TEXT),
-        ("campaign", _TEXT),
+        ("recovered_at", MS),
+        ("recovered_by", TEXT),
+        ("landing_item", TEXT),
+        ("channel", TEXT),
+        ("campaign", TEXT),
         ("is_bot", pa.bool_()),
         ("version", pa.uint64()),
         ("is_deleted", pa.uint8()),
@@ -74,33 +85,33 @@ SESSIONS_SCHEMA: Final = pa.schema(
 )
 LATE_EVENTS_SCHEMA: Final = pa.schema(
     [
-        ("topic", _TEXT),
+        ("topic", TEXT),
         ("partition", pa.uint32()),
         ("offset", pa.uint64()),
-        ("event_id", _TEXT),
-        ("customer_id", _TEXT),
-        ("shop_id", _TEXT),
-        ("occurred_at", _MS),
-        ("arrived_at", _MS),
-        ("watermark", _MS),
-        ("body", _TEXT),
+        ("event_id", TEXT),
+        ("customer_id", TEXT),
+        ("shop_id", TEXT),
+        ("occurred_at", MS),
+        ("arrived_at", MS),
+        ("watermark", MS),
+        ("body", TEXT),
     ]
 )
 DEAD_LETTERS_SCHEMA: Final = pa.schema(
     [
-        ("topic", _TEXT),
+        ("topic", TEXT),
         ("partition", pa.uint32()),
         ("offset", pa.uint64()),
-        ("reason", _TEXT),
-        ("detail", _TEXT),
-        ("arrived_at", _MS),
+        ("reason", TEXT),
+        ("detail", TEXT),
+        ("arrived_at", MS),
         ("key", pa.binary()),
         ("value", pa.binary()),
     ]
 )
 INGEST_SCHEMA: Final = pa.schema(
     [
-        ("topic", _TEXT),
+        ("topic", TEXT),
         ("partition", pa.uint32()),
         ("next_offset", pa.uint64()),
         ("received", pa.uint64()),
@@ -108,38 +119,38 @@ INGEST_SCHEMA: Final = pa.schema(
         ("duplicate", pa.uint64()),
         ("late", pa.uint64()),
         ("rejected", pa.uint64()),
-        ("watermark", _MS),
+        ("watermark", MS),
     ]
 )
 EVENTS_SCHEMA: Final = pa.schema(
     [
-        ("topic", _TEXT),
+        ("topic", TEXT),
         ("partition", pa.uint32()),
         ("offset", pa.uint64()),
-        ("event_id", _TEXT),
+        ("event_id", TEXT),
         ("id", pa.uint64()),
-        ("action", _TEXT),
-        ("occurred_at", _MS),
-        ("arrived_at", _MS),
-        ("customer_id", _TEXT),
-        ("shop_id", _TEXT),
-        ("target", _TEXT),
-        ("item_id", _TEXT),
-        ("category", _TEXT),
+        ("action", TEXT),
+        ("occurred_at", MS),
+        ("arrived_at", MS),
+        ("customer_id", TEXT),
+        ("shop_id", TEXT),
+        ("target", TEXT),
+        ("item_id", TEXT),
+        ("category", TEXT),
         ("quantity", pa.uint32()),
-        ("price", _MONEY),
-        ("currency", _TEXT),
-        ("order_id", _TEXT),
-        ("total", _MONEY),
-        ("refund_amount", _MONEY),
+        ("price", MONEY),
+        ("currency", TEXT),
+        ("order_id", TEXT),
+        ("total", MONEY),
+        ("refund_amount", MONEY),
         ("lines", pa.list_(_LINE)),
-        ("url", _TEXT),
-        ("channel", _TEXT),
-        ("referrer", _TEXT),
-        ("campaign", _TEXT),
-        ("user_agent", _TEXT),
+        ("url", TEXT),
+        ("channel", TEXT),
+        ("referrer", TEXT),
+        ("campaign", TEXT),
+        ("user_agent", TEXT),
         ("is_bot", pa.bool_()),
-        ("cart_id", _TEXT),
+        ("cart_id", TEXT),
     ]
 )
 
@@ -151,10 +162,6 @@ _BODY_COLUMNS: Final = {
 #: By index into INPUTS.
 _BODIES: Final = (Visit, Favorite, Cart, Order)
 _INPUT_INDEX: Final = {topic.name: index for index, topic in enumerate(INPUTS)}
-
-
-class UndecodableFact(ValueError):
-    """A record of a fact topic is not what our own agents write there; one sentence for the operator."""
 
 
 class _LateEvent(msgspec.Struct, gc=False):
@@ -182,24 +189,19 @@ class _IngestCount(msgspec.Struct, gc=False):
     watermark: int
 
 
-_DECODERS: Final = {kind: msgspec.json.Decoder(kind) for kind in (SessionFact, _LateEvent, _IngestCount)}
-
-
 def session_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``sessions``."""
-    columns = _decoded(SessionFact, records)
-    columns.append([record.partition for record in records])
-    return _table(SESSIONS_SCHEMA, columns)
+    return table(SESSIONS_SCHEMA, [*decoded(SessionFact, records), partitions(records)])
 
 
 def late_event_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``late_events``."""
-    return _table(LATE_EVENTS_SCHEMA, _decoded(_LateEvent, records))
+    return table(LATE_EVENTS_SCHEMA, decoded(_LateEvent, records))
 
 
 def ingest_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``ingest``."""
-    return _table(INGEST_SCHEMA, _decoded(_IngestCount, records))
+    return table(INGEST_SCHEMA, decoded(_IngestCount, records))
 
 
 def dead_letter_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
@@ -209,9 +211,9 @@ def dead_letter_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> 
         try:
             letters.append(dead_letter_from_record(record))
         except ValueError as exc:
-            raise UndecodableFact(f"{_place(record)} is {exc}") from exc
+            raise UndecodableFact(f"{place(record)} is {exc}") from exc
     names = DEAD_LETTERS_SCHEMA.names
-    return _table(DEAD_LETTERS_SCHEMA, [[getattr(letter, name) for letter in letters] for name in names])
+    return table(DEAD_LETTERS_SCHEMA, [[getattr(letter, name) for letter in letters] for name in names])
 
 
 def event_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Table:
@@ -235,6 +237,9 @@ TABLES: Final[dict[str, tuple[str, RowMaker]]] = {
     LATE_EVENTS.name: ("late_events", late_event_rows),
     INGEST.name: ("ingest", ingest_rows),
     DEAD_LETTERS.name: ("dead_letters", dead_letter_rows),
+    CUSTOMERS.name: ("customers", customer_rows),
+    TRANSITIONS.name: ("transitions", transition_rows),
+    ACTIONS.name: ("actions", action_rows),
     **{topic.name: ("events", event_rows) for topic in INPUTS},
 }
 
@@ -248,21 +253,21 @@ def input_rows(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
     for field in EVENTS_SCHEMA:
         name = field.name
         if name in own:
-            arrays.append(_array([getattr(body, name) for body in bodies], field.type))
+            arrays.append(array([getattr(body, name) for body in bodies], field.type))
         elif name == "topic":
-            arrays.append(pa.repeat(pa.scalar(INPUTS[index].name, _TEXT), count))
+            arrays.append(pa.repeat(pa.scalar(INPUTS[index].name, TEXT), count))
         elif name == "partition":
             arrays.append(pa.repeat(pa.scalar(partition, pa.uint32()), count))
         elif name == "offset":
-            arrays.append(_array([event.offset for event in inputs], field.type))
+            arrays.append(array([event.offset for event in inputs], field.type))
         elif name == "id":
-            arrays.append(_array([event.id for event in inputs], field.type))
+            arrays.append(array([event.id for event in inputs], field.type))
         elif name == "occurred_at":
-            arrays.append(_array([event.t for event in inputs], field.type))
+            arrays.append(array([event.t for event in inputs], field.type))
         elif name == "arrived_at":
-            arrays.append(_array([event.arrived for event in inputs], field.type))
+            arrays.append(array([event.arrived for event in inputs], field.type))
         elif name == "action":
-            arrays.append(pa.repeat(pa.scalar("visit", _TEXT), count))
+            arrays.append(pa.repeat(pa.scalar("visit", TEXT), count))
         elif name == "lines":
             arrays.append(_lines([body.lines if isinstance(body, Order) else () for body in bodies]))
         else:
@@ -276,46 +281,9 @@ def _lines(of_orders: Sequence[Sequence[OrderLine]]) -> pa.Array:
     for order in of_orders:
         lines.extend(order)
         offsets.append(len(lines))
-    children = [_array([getattr(line, field.name) for line in lines], field.type) for field in _LINE]
+    children = [array([getattr(line, field.name) for line in lines], field.type) for field in _LINE]
     return pa.ListArray.from_arrays(
         pa.array(offsets, pa.int32()),
         pa.StructArray.from_arrays(children, fields=list(_LINE)),
         type=pa.list_(_LINE),
     )
-
-
-def _decoded(kind: type[Any], records: Sequence[ConsumerRecord]) -> list[Iterable[Any]]:
-    """The fields of the records' JSON, column by column in the order of ``kind``."""
-    decode = _DECODERS[kind].decode
-    facts = []
-    for record in records:
-        try:
-            facts.append(astuple(decode(record.value)))
-        except (msgspec.MsgspecError, TypeError) as exc:
-            raise UndecodableFact(
-                f"{_place(record)} is no {kind.__name__.lstrip('_')} of ours: {exc}"
-            ) from exc
-    return list(zip(*facts, strict=True))
-
-
-def _table(schema: pa.Schema, columns: Sequence[Iterable[Any]]) -> pa.Table:
-    arrays = [_array(column, field.type) for field, column in zip(schema, columns, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
-    if kind == _MS:
-        stamps = pa.array(values, pa.int64())
-        stamps = pc.min_element_wise(
-            pc.max_element_wise(stamps, _FIRST_MS, skip_nulls=False), _LAST_MS, skip_nulls=False
-        )
-        return stamps.cast(_MS)
-    if kind == _SUM:
-        return pa.array(values, _TEXT).cast(_SUM)
-    if kind == pa.uint8():
-        return pa.array(values, pa.bool_()).cast(kind)
-    return pa.array(values, kind)
-
-
-def _place(record: ConsumerRecord) -> str:
-    return f"Record {record.offset} of {record.topic}[{record.partition}]"

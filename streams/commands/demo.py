@@ -15,6 +15,7 @@ from clickhouse_connect.driver.client import Client
 from schemas import topics
 from streams.adapters.clickhouse import connect, migrate
 from streams.adapters.kafka.admin import create_topics, lag
+from streams.adapters.rows import TABLES
 from streams.adapters.verify import VerifyReport, verify
 from streams.commands.report import Report, read_report
 from streams.embedded.stack import EmbeddedStack
@@ -129,7 +130,7 @@ def run_demo(
         create_topics(settings)
         client = connect(settings.clickhouse)
         try:
-            for table in ("sessions", "events", "late_events", "dead_letters", "ingest"):
+            for table in {name for name, _ in TABLES.values()}:
                 client.command(f"TRUNCATE TABLE {table}")
             with Workers(settings, ("customers", "sink"), stack.directory) as workers:
                 plan = TickPlan(drained=Drain(settings, client, workers), deadline_s=DRAIN_DEADLINE_S)

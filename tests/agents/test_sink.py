@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streams.adapters.clickhouse import StoreError, StoreUnavailable
-from streams.adapters.rows import UndecodableFact
+from streams.adapters.columns import UndecodableFact
 from streams.agents import sink as sink_module
 from streams.agents.sink import Bundle, Sink
 from streams.settings import Settings

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import clickhouse_connect
 import msgspec
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from schemas.facts import RejectReason
-from schemas.facts import SessionFact as SessionContract
+from schemas.facts import MODELS, RejectReason
+from streams.adapters.buyer_rows import (
+    ACTIONS_SCHEMA,
+    CUSTOMERS_SCHEMA,
+    TRANSITIONS_SCHEMA,
+    customer_rows,
+)
 from streams.adapters.clickhouse import (
     Endpoint,
     Store,
@@ -30,6 +38,7 @@ from streams.adapters.rows import (
     INGEST_SCHEMA,
     LATE_EVENTS_SCHEMA,
     SESSIONS_SCHEMA,
+    TABLES,
     dead_letter_rows,
     event_rows,
     session_rows,
@@ -40,6 +49,16 @@ from streams.settings import Settings
 from tests.builders import NOON, cart, favorite, line, order, record, visit
 
 SETTINGS = Settings()
+EXAMPLES: Final = Path(__file__).parents[2] / "schemas" / "examples"
+#: Tables whose rows are a fact and its partition, by topic, with the columns that rows bring.
+OF_FACTS: Final = {
+    "sessions": SESSIONS_SCHEMA,
+    "customers": CUSTOMERS_SCHEMA,
+    "transitions": TRANSITIONS_SCHEMA,
+    "actions": ACTIONS_SCHEMA,
+}
+IDS: Final = ("transition_id", "action_id")
+TIMES: Final = ("anchor", "at", "stage_since", "first_order_at", "last_order_at", "last_seen_at")
 MIGRATIONS = sorted(path.name for path in (sql_dir() / "migrations").glob("*.sql"))
 
 
@@ -105,7 +124,7 @@ def test_migrate_creates_the_database_that_is_missing(clickhouse: str, database:
 @pytest.mark.parametrize(
     ("table", "schema"),
     [
-        ("sessions", SESSIONS_SCHEMA),
+        *OF_FACTS.items(),
         ("late_events", LATE_EVENTS_SCHEMA),
         ("dead_letters", DEAD_LETTERS_SCHEMA),
         ("ingest", INGEST_SCHEMA),
@@ -117,8 +136,79 @@ def test_rows_and_tables_have_the_same_columns(client: Client, table: str, schem
     assert columns == schema.names
 
 
-def test_a_session_row_is_the_fact_and_its_partition() -> None:
-    assert [*SessionContract.model_fields, "partition"] == SESSIONS_SCHEMA.names
+@pytest.mark.parametrize("topic", OF_FACTS)
+def test_a_row_of_a_fact_is_the_fact_and_its_partition(topic: str) -> None:
+    assert [*MODELS[topic].model_fields, "partition"] == OF_FACTS[topic].names
+
+
+def test_every_topic_of_facts_is_stored() -> None:
+    assert TABLES.keys() >= MODELS.keys()
+
+
+@pytest.mark.parametrize("topic", ["customers", "transitions", "actions"])
+def test_every_column_of_a_fact_of_a_buyer_comes_through(client: Client, store: Store, topic: str) -> None:
+    """The schema examples, told twice: what stands is what they say; tombstones hide what they name."""
+    table, rows_of = TABLES[topic]
+    examples = [path.read_bytes() for path in sorted((EXAMPLES / topic).glob("*.json"))]
+    assert len(examples) > 2
+    for _ in range(2):
+        store.insert(table, rows_of([record(topic, body, partition=3) for body in examples], SETTINGS))
+    model = MODELS[topic]
+    told = {
+        _identity(fact): fact for fact in sorted(map(_parsed(model), examples), key=lambda f: f["version"])
+    }
+    found = list(client.query(f"SELECT * FROM {table} FINAL").named_results())
+    assert {_identity(row): row for row in found} == {
+        key: {**fact, "is_deleted": 0, "partition": 3} for key, fact in told.items() if not fact["is_deleted"]
+    }
+
+
+def _parsed(model: Any) -> Any:
+    """What the table has to give back for a fact in JSON."""
+
+    def parse(body: bytes) -> dict[str, Any]:
+        fact = model.model_validate_json(body).model_dump()
+        for name, value in fact.items():
+            if name in TIMES and value is not None:
+                fact[name] = datetime.fromtimestamp(value / 1000, UTC).replace(tzinfo=None)
+            elif isinstance(value, tuple):
+                fact[name] = list(value)
+            elif name in IDS:
+                fact[name] = value.encode()
+        return fact
+
+    return parse
+
+
+def _identity(fact: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(fact.get(name) for name in (*IDS, "shop_id", "customer_id"))
+
+
+def test_a_day_that_no_column_holds_becomes_the_last_one(client: Client, store: Store) -> None:
+    told = json.loads((EXAMPLES / "customers" / "lapsing.json").read_text())
+    body = json.dumps({**told, "next_order_on": "9999-12-31", "as_of": "0001-01-01"}).encode()
+    store.insert("customers", customer_rows([record("customers", body)], SETTINGS))
+    assert rows(client, "SELECT toString(next_order_on), toString(as_of) FROM customers FINAL") == [
+        ("2299-12-31", "1900-01-01")
+    ]
+
+
+def test_lifecycle_by_shop_is_who_stands_where_now(client: Client, store: Store) -> None:
+    told = json.loads((EXAMPLES / "customers" / "lapsing.json").read_text())
+    facts = [
+        told,
+        {**told, "customer_id": "second", "currency": "CNY", "monetary": "1.0000"},
+        {**told, "customer_id": "gone", "version": 1},
+        {**told, "customer_id": "gone", "version": 2, "is_deleted": True},
+        {**told, "customer_id": "moved", "version": 1},
+        {**told, "customer_id": "moved", "version": 2, "stage": "lapsed"},
+    ]
+    records = [record("customers", fact) for fact in facts]
+    store.insert("customers", customer_rows(records, SETTINGS))
+    assert rows(client, "SELECT * EXCEPT last_order_at FROM lifecycle_by_shop ORDER BY stage") == [
+        ("shop-42", "lapsed", 1, 4, {"EUR": Decimal("318.4")}),
+        ("shop-42", "lapsing", 2, 8, {"EUR": Decimal("318.4"), "CNY": Decimal(1)}),
+    ]
 
 
 def test_of_a_session_the_newest_version_counts_and_a_tombstone_hides_it(
