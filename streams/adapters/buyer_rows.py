@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import pyarrow as pa
 from aiokafka import ConsumerRecord
 
@@ -108,16 +109,21 @@ ACTIONS_SCHEMA: Final = pa.schema(
 )
 
 
+_PROFILE: Final = msgspec.json.Decoder(ProfileFact)
+_TRANSITION: Final = msgspec.json.Decoder(TransitionFact)
+_ACTION: Final = msgspec.json.Decoder(ActionFact)
+
+
 def customer_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``customers``."""
-    return table(CUSTOMERS_SCHEMA, [*decoded(ProfileFact, records), partitions(records)])
+    return table(CUSTOMERS_SCHEMA, [*decoded(_PROFILE, records), partitions(records)])
 
 
 def transition_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``transitions``."""
-    return table(TRANSITIONS_SCHEMA, [*decoded(TransitionFact, records), partitions(records)])
+    return table(TRANSITIONS_SCHEMA, [*decoded(_TRANSITION, records), partitions(records)])
 
 
 def action_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``actions``."""
-    return table(ACTIONS_SCHEMA, [*decoded(ActionFact, records), partitions(records)])
+    return table(ACTIONS_SCHEMA, [*decoded(_ACTION, records), partitions(records)])

@@ -6,7 +6,6 @@ A time or day outside of what ClickHouse can hold becomes the nearest it can.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -34,23 +33,17 @@ class UndecodableFact(ValueError):
     """A record of a fact topic is not what our own agents write there; one sentence for the operator."""
 
 
-def decoded(kind: type[Any], records: Sequence[ConsumerRecord]) -> list[Iterable[Any]]:
-    """The fields of the records' JSON, column by column in the order of ``kind``."""
-    decode = _decoder(kind).decode
+def decoded(decoder: msgspec.json.Decoder[Any], records: Sequence[ConsumerRecord]) -> list[Iterable[Any]]:
+    """The fields of the records' JSON, column by column in the order of the decoder's type."""
+    decode = decoder.decode
     facts = []
     for record in records:
         try:
             facts.append(astuple(decode(record.value)))
         except (msgspec.MsgspecError, TypeError) as exc:
-            raise UndecodableFact(
-                f"{place(record)} is no {kind.__name__.lstrip('_')} of ours: {exc}"
-            ) from exc
+            kind = decoder.type.__name__.lstrip("_")
+            raise UndecodableFact(f"{place(record)} is no {kind} of ours: {exc}") from exc
     return list(zip(*facts, strict=True))
-
-
-@lru_cache
-def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
 
 
 def partitions(records: Sequence[ConsumerRecord]) -> list[int]:

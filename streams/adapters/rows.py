@@ -189,19 +189,24 @@ class _IngestCount(msgspec.Struct, gc=False):
     watermark: int
 
 
+_SESSION: Final = msgspec.json.Decoder(SessionFact)
+_LATE_EVENT: Final = msgspec.json.Decoder(_LateEvent)
+_INGEST_COUNT: Final = msgspec.json.Decoder(_IngestCount)
+
+
 def session_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``sessions``."""
-    return table(SESSIONS_SCHEMA, [*decoded(SessionFact, records), partitions(records)])
+    return table(SESSIONS_SCHEMA, [*decoded(_SESSION, records), partitions(records)])
 
 
 def late_event_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``late_events``."""
-    return table(LATE_EVENTS_SCHEMA, decoded(_LateEvent, records))
+    return table(LATE_EVENTS_SCHEMA, decoded(_LATE_EVENT, records))
 
 
 def ingest_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
     """Rows of ``ingest``."""
-    return table(INGEST_SCHEMA, decoded(_IngestCount, records))
+    return table(INGEST_SCHEMA, decoded(_INGEST_COUNT, records))
 
 
 def dead_letter_rows(records: Sequence[ConsumerRecord], _settings: Settings) -> pa.Table:
