@@ -161,9 +161,10 @@ class ShopModel:
 
 
 def fit_shops(
-    shops: Mapping[str, Buyers], model: Fitted | None = None
+    shops: Mapping[str, Buyers], model: Fitted | None = None, only: str | None = None
 ) -> tuple[ShopModel, dict[str, ShopModel]]:
-    """A model for every shop, and (first) the one for a shop that is not among them.
+    """A model for every shop, or for ``only`` one of them, and (first) the one for a shop that is not among
+    them.
 
     ``model`` is fitted; None takes the likelier one, shop by shop.
     """
@@ -179,11 +180,16 @@ def fit_shops(
         other = ShopModel(PersonalRhythm(), "personal", None)
     models: dict[str, ShopModel] = {}
     for shop, buyers in shops.items():
-        if enough(buyers):
+        if only not in (None, shop):
+            continue
+        if not enough(buyers):
+            models[shop] = other
+        elif other.fit is not None and buyers.total == pool.total:
+            # The buyers of all shops are this shop's: the same fit.
+            models[shop] = ShopModel(other.parameters, "own", other.fit)
+        else:
             own = fitted(buyers)
             models[shop] = ShopModel(own.parameters, "own", own)
-        else:
-            models[shop] = other
     return other, models
 
 

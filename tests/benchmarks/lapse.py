@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from streams.domain.backtest import score
 from streams.domain.lapse import BetaGeometric, ModifiedBetaGeometric
 from streams.domain.lapse_fit import calibrate, fit
 from tests.benchmarks import lapse_leads, machine
 from tests.benchmarks.lapse_leads import leads
-from tests.benchmarks.lapse_predictors import Floats, Task, lifetimes_bg_nbd, ours, recency
+from tests.benchmarks.lapse_predictors import Task, lifetimes_bg_nbd, ours, recency
 from tests.domain.purchases import cdnow_master, cdnow_sample, online_retail
 from tests.domain.simulated import simulate
 
@@ -74,8 +73,8 @@ def main() -> None:
 def backtest(task: Task) -> dict[str, Any]:
     """Every predictor at one cut."""
     model = ours(task)
-    known = task.purchases.histories(task.cut)
-    came = task.purchases.back(known.ids, task.cut, task.within)
+    seen = task.outcome()
+    known = seen.buyers
     lt_alive, lt_returns, penalty = lifetimes_bg_nbd(task)
     said = {
         "ebbtide": model.calibrated(known),
@@ -91,8 +90,8 @@ def backtest(task: Task) -> dict[str, Any]:
         "span": task.within,
         "cut": date.fromordinal(task.cut).isoformat(),
         "learnt_from": date.fromordinal(task.earlier).isoformat(),
-        "buyers": len(known.ids),
-        "returned": round(float(came.mean()), 4),
+        "buyers": known.total,
+        "returned": round(float(seen.returned.sum() / known.total), 4),
         "model": {
             "name": type(p).__name__,
             "parameters": [round(v, 5) for v in (p.r, p.alpha, p.a, p.b)],
@@ -100,44 +99,9 @@ def backtest(task: Task) -> dict[str, Any]:
             "calibration": [round(v, 4) for v in (c.intercept, c.slope, c.loyalty)],
         },
         "lifetimes_penalty": penalty,
-        "predictors": {name: score(p, came) for name, p in said.items()},
-        "leads": leads(task, model, known, came),
+        "predictors": {name: score(p, seen, THRESHOLDS) for name, p in said.items()},
+        "leads": leads(task, model, seen),
     }
-
-
-def score(said: Floats, came: NDArray[np.bool_]) -> dict[str, Any]:
-    """How good these probabilities of a return were."""
-    bins = np.minimum((said * 10).astype(int), 9)
-    return {
-        "auc": round(auc(said, came), 4),
-        "brier": round(float(np.mean((said - came) ** 2)), 4),
-        "flags": {str(threshold): flags(said < threshold, came) for threshold in THRESHOLDS},
-        "reliability": [
-            {
-                "buyers": int((bins == i).sum()),
-                "said": round(float(said[bins == i].mean()), 4),
-                "returned": round(float(came[bins == i].mean()), 4),
-            }
-            for i in range(10)
-            if (bins == i).any()
-        ],
-    }
-
-
-def flags(flagged: NDArray[np.bool_], came: NDArray[np.bool_]) -> dict[str, Any]:
-    """How many, and how many of them and of all lost are lost buyers."""
-    right = int((flagged & ~came).sum())
-    return {
-        "flagged": int(flagged.sum()),
-        "precision": round(right / int(flagged.sum()), 4) if flagged.any() else None,
-        "recall": round(right / int((~came).sum()), 4),
-    }
-
-
-def auc(said: Floats, came: NDArray[np.bool_]) -> float:
-    """P(who returned was said likelier to than who did not); ties count half."""
-    ranks, n = rankdata(said), int(came.sum())
-    return float((ranks[came].sum() - n * (n + 1) / 2) / (n * (len(came) - n)))
 
 
 def summary(backtests: list[dict[str, Any]]) -> list[dict[str, Any]]:

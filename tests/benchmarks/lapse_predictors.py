@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streams.domain.backtest import for_each, recency_rule
 from streams.domain.comeback import Comeback
-from streams.domain.lapse_fit import Buyers, Fit, calibrate, fit_best
-from tests.domain.purchases import Histories, Purchases
-
-Floats = NDArray[np.float64]
+from streams.domain.lapse_fit import Buyers, Fit, Floats, calibrate, fit_best
+from streams.domain.shop_fit import Watched
+from tests.domain.purchases import Purchases
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,17 @@ class Task:
     def watched(self) -> int:
         return self.cut - self.earlier
 
-    def lesson(self) -> tuple[Histories, NDArray[np.bool_]]:
-        """Histories at the earlier date, and who of them had bought again by the cut."""
-        then = self.purchases.histories(self.earlier)
-        return then, self.purchases.back(then.ids, self.earlier, self.watched)
+    def lesson(self) -> Watched:
+        """The buyers known at the earlier date, and who of them had bought again by the cut."""
+        return self._watched(self.earlier, self.watched)
+
+    def outcome(self) -> Watched:
+        """The buyers known at the cut, and who of them really came back."""
+        return self._watched(self.cut, self.within)
+
+    def _watched(self, cut: int, days: int) -> Watched:
+        known = self.purchases.histories(cut)
+        return Watched(known.each, self.purchases.back(known.ids, cut, days).astype(float), days)
 
 
 @dataclass(frozen=True)
@@ -49,24 +54,25 @@ class Ours:
     fit: Fit
     comeback: Comeback
 
-    def calibrated(self, known: Histories) -> Floats:
-        return for_each(known, lambda x, t_x, T: self.comeback.p(x, t_x, T))
+    def calibrated(self, known: Buyers) -> Floats:
+        return for_each(known, self.comeback.p)
 
-    def plain(self, known: Histories) -> Floats:
+    def plain(self, known: Buyers) -> Floats:
         within = self.comeback.within
         return for_each(known, lambda x, t_x, T: self.fit.parameters.p_returns(x, t_x, T, within))
 
-    def alive(self, known: Histories) -> Floats:
+    def alive(self, known: Buyers) -> Floats:
         return for_each(known, self.fit.parameters.p_alive)
 
 
 def ours(task: Task) -> Ours:
     """The likelier model at the cut, calibrated by what that of the earlier date foretold until the cut."""
     now = fit_best(task.purchases.histories(task.cut).buyers)
-    then, came = task.lesson()
-    parameters = fit_best(then.buyers).parameters
-    each = Buyers(then.x, then.t_x, then.T, np.ones(len(then.ids)))
-    comeback = calibrate(now.parameters, float(task.within), parameters, each, came, float(task.watched))
+    lesson = task.lesson()
+    then = fit_best(task.purchases.histories(task.earlier).buyers).parameters
+    comeback = calibrate(
+        now.parameters, float(task.within), then, lesson.buyers, lesson.returned, float(lesson.days)
+    )
     return Ours(now, comeback)
 
 
@@ -101,34 +107,5 @@ def lifetimes_bg_nbd(task: Task) -> tuple[Floats, Floats, float]:
 
 
 def recency(task: Task) -> Floats:
-    """Days since the last purchase alone, made a probability by a logistic regression on the same lesson.
-
-    If less than the span could be watched, the same hazard is assumed of the rest of it.
-    """
-    then, came = task.lesson()
-    known = task.purchases.histories(task.cut)
-    p = logistic(np.log1p(then.T - then.t_x), came)(np.log1p(known.T - known.t_x))
-    return 1 - (1 - p) ** (task.within / task.watched)
-
-
-def logistic(feature: Floats, came: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
-    """Newton's method; two coefficients."""
-    columns = np.column_stack([np.ones(len(feature)), feature])
-    w = np.zeros(2)
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-columns @ w))
-        step = np.linalg.solve(
-            (columns * (p * (1 - p))[:, None]).T @ columns + 1e-6 * np.eye(2), columns.T @ (came - p)
-        )
-        w += step
-        if np.abs(step).max() < 1e-10:
-            break
-    return lambda other: 1 / (1 + np.exp(-(w[0] + w[1] * other)))
-
-
-def for_each(known: Histories, question: Callable[[int, float, float], float]) -> Floats:
-    """The answer for each buyer, asked once of each different history."""
-    rows = np.column_stack([known.x, known.t_x, known.T])
-    different, of = np.unique(rows, axis=0, return_inverse=True)
-    answers = np.array([question(int(x), t_x, T) for x, t_x, T in different.tolist()])
-    return answers[of.ravel()]
+    """The recency rule, taught by the same lesson."""
+    return recency_rule(task.lesson(), task.purchases.histories(task.cut).each, task.within)

@@ -64,6 +64,11 @@ class Histories:
     def buyers(self) -> Buyers:
         return Buyers.grouped(self.x, self.t_x, self.T)
 
+    @property
+    def each(self) -> Buyers:
+        """A group a buyer, in the order of ``ids``."""
+        return Buyers(self.x, self.t_x, self.T, np.ones(len(self.ids)))
+
 
 def cdnow_sample() -> Purchases | str:
     """The 2,357 buyers of the papers, or why not."""
