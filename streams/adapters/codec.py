@@ -24,6 +24,7 @@ from schemas.events import EARLIEST_MS, LATEST_MS, MAX_BODY_BYTES
 from schemas.facts import DeadLetter, RejectReason
 from streams.adapters.contract import RefusedError, read
 from streams.domain.events import ArrivalTime, Body, Cart, EventTime, Favorite, Input, Order, Visit
+from streams.domain.outlook import ShopModel
 
 _CHUNK: Final = 128
 _FEW: Final = 8
@@ -244,6 +245,9 @@ def _rejected(record: ConsumerRecord, refused: RefusedError) -> Rejected:
     )
 
 
+_decode_model: Final = msgspec.json.Decoder(ShopModel).decode
+
+
 class _Tick(msgspec.Struct):
     at: int
 
@@ -260,6 +264,14 @@ def decode_tick(value: bytes | None) -> EventTime:
     if not EARLIEST_MS <= at < LATEST_MS:
         raise ValueError(f"not a tick: {at} is not from 1990-01-01 and before 2100-01-01")
     return EventTime(at)
+
+
+def decode_model_record(value: bytes | None) -> ShopModel:
+    """A shop's published parameters; ValueError, one sentence, if the record holds none."""
+    try:
+        return _decode_model(value or b"")
+    except msgspec.MsgspecError as exc:
+        raise ValueError(f"not a model: {exc}") from None
 
 
 def encode_tick(at: int) -> bytes:

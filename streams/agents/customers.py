@@ -20,16 +20,24 @@ from faust.types import TP
 
 from schemas import topics
 from schemas.facts import RejectReason
-from streams.adapters.codec import Rejected, dead_letter_headers, decode_batch, decode_tick
+from streams.adapters.codec import (
+    Rejected,
+    dead_letter_headers,
+    decode_batch,
+    decode_model_record,
+    decode_tick,
+)
 from streams.adapters.kafka.lanes import Lanes
 from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
 from streams.agents.partition import Partition, Step
 from streams.domain.events import Input
+from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
 from streams.domain.policy import Policy
-from streams.domain.progress import MARKER_KEY, encode_marker, is_stale
-from streams.domain.visitor import LATE, REFUSED, advance, header
+from streams.domain.progress import MARKER_KEY, MODEL_KEY, encode_marker, encode_model, is_stale
+from streams.domain.state import header
+from streams.domain.visitor import LATE, REFUSED, Fact, advance
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -38,6 +46,12 @@ Outgoing = tuple[bytes | None, bytes | None, Headers]
 
 _INPUTS = len(topics.INPUTS)
 _NO_HEADERS: Headers = []
+_TOPIC_OF: dict[type[Fact], str] = {
+    SessionFact: topics.SESSIONS.name,
+    ProfileFact: topics.CUSTOMERS.name,
+    TransitionFact: topics.TRANSITIONS.name,
+    ActionFact: topics.ACTIONS.name,
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -88,6 +102,7 @@ class Customers:
         self._caught_up = caught_up
         self._partitions: dict[int, Partition] = {}
         self._index = {settings.topic(t.name): i for i, t in enumerate(topics.INPUTS)}
+        self._models = settings.topic(topics.MODELS.name)
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -114,7 +129,10 @@ class Customers:
         for topic, records, received in bundles:
             index = self._index.get(topic)
             if index is None:
-                await self._tick(number, partition, records, received)
+                if topic == self._models:
+                    await self._take_models(number, partition, step, records)
+                else:
+                    await self._tick(number, partition, records, received)
                 continue
             found, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
             if rejected:
@@ -139,6 +157,25 @@ class Customers:
             await self._dead_letters(topics.TICKS.name, number, refused)
         if latest is not None:
             partition.clock.tick(latest, received)
+
+    async def _take_models(
+        self, number: int, partition: Partition, step: Step, records: Sequence[Any]
+    ) -> None:
+        """Put newer parameters into force, from the next check-up of each buyer on."""
+        refused = []
+        for record in records:
+            try:
+                model = decode_model_record(record.value)
+            except ValueError as exc:
+                reason, key, value = RejectReason.INVALID_FIELD, record.key, record.value
+                refused.append(Rejected(record.offset, record.timestamp, reason, str(exc), key, value))
+                continue
+            known = partition.models.get(model.shop_id)
+            if known is None or model.version > known.version:
+                partition.models[model.shop_id] = model
+                step.changes[MODEL_KEY + model.shop_id.encode()] = encode_model(model)
+        if refused:
+            await self._dead_letters(topics.MODELS.name, number, refused)
 
     def _advance(self, number: int, step: Step, inputs: Sequence[Input]) -> None:
         by_customer: dict[str, list[Input]] = {}
@@ -176,9 +213,8 @@ class Customers:
             step.changes[MARKER_KEY] = encode_marker(progress)
             await self._states.write(number, step.changes)
             partition.next_batch += 1
-        if step.facts:
-            records: list[Outgoing] = [(key, _encode(fact), _NO_HEADERS) for key, fact in step.facts]
-            await self._send(self._settings.topic(topics.SESSIONS.name), number, records)
+        for topic, records in _by_topic(step.facts).items():
+            await self._send(self._settings.topic(topic), number, records)
         if announce or step.ends:
             await self._ingest(number, partition, range(_INPUTS) if announce else sorted(step.ends))
         partition.paid = progress.batch
@@ -254,6 +290,14 @@ class Customers:
         await self._send(self._settings.topic(topics.DEAD_LETTERS.name), number, records)
 
 
+def _by_topic(facts: Iterable[tuple[bytes, Fact]]) -> dict[str, list[Outgoing]]:
+    """The records of ``facts`` by the topic they go to."""
+    found: dict[str, list[Outgoing]] = {}
+    for key, fact in facts:
+        found.setdefault(_TOPIC_OF[type(fact)], []).append((key, _encode(fact), _NO_HEADERS))
+    return found
+
+
 def _too_many(event: Input, policy: Policy) -> Rejected:
     return Rejected(
         offset=event.offset,
@@ -303,7 +347,9 @@ def register(app: WorkerApp, settings: Settings) -> Customers:
             for event in batch:
                 event.ack()
 
-    @app.agent(app.bundles(*inputs, ticks), name="customers", concurrency=1)
+    @app.agent(
+        app.bundles(*inputs, settings.topic(topics.MODELS.name), ticks), name="customers", concurrency=1
+    )
     async def take(stream: Any) -> None:
         async with Lanes(work, app.crash, settings.batch_records) as lanes:
             async for event in stream.noack().events():

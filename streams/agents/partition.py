@@ -10,10 +10,11 @@ from schemas import topics
 from streams.adapters.codec import Rejected
 from streams.domain.clock import UNKNOWN, Deadlines, PartitionClock
 from streams.domain.events import Input
-from streams.domain.facts import SessionFact
+from streams.domain.outlook import ShopModel
 from streams.domain.policy import Policy
-from streams.domain.progress import MARKER_KEY, Progress, decode_marker
-from streams.domain.visitor import APPLIED, CLASSES, REFUSED, Context, Transition, header
+from streams.domain.progress import MARKER_KEY, MODEL_KEY, Progress, decode_marker, decode_model
+from streams.domain.state import header
+from streams.domain.visitor import APPLIED, CLASSES, REFUSED, Context, Fact, Transition
 
 #: Deadlines are found at most this much event time after they fall due.
 DEADLINE_GRANULE_MS = 250
@@ -31,6 +32,7 @@ class Partition:
         "_announced_at",
         "clock",
         "deadlines",
+        "models",
         "next_batch",
         "paid",
         "progress",
@@ -44,6 +46,8 @@ class Partition:
         self.clock.times = list(self.progress.times)
         self.clock.watermark = self.progress.watermark
         self.deadlines = Deadlines(DEADLINE_GRANULE_MS)
+        #: The parameters in force, by shop.
+        self.models: dict[str, ShopModel] = {}
         #: The watermark up to which every verdict that was due has been given.
         self.settled = UNKNOWN
         self._announced = UNKNOWN
@@ -54,6 +58,10 @@ class Partition:
         newest = self.progress.batch
         for key, state in stored:
             if key == MARKER_KEY:
+                continue
+            if key.startswith(MODEL_KEY):
+                model = decode_model(state)
+                self.models[model.shop_id] = model
                 continue
             wake_at, batch, owes = header(state)
             newest = max(newest, batch)
@@ -87,9 +95,10 @@ class Step:
             partition.next_batch,
             partition.paid,
             partition.progress.done,
+            partition.models,
         )
         self.changes: dict[bytes, bytes | None] = {}
-        self.facts: list[tuple[bytes, SessionFact]] = []
+        self.facts: list[tuple[bytes, Fact]] = []
         self.answers: list[tuple[Input, int]] = []
         self.wakes: list[tuple[bytes, int]] = []
         #: Per input topic of the batch: the highest offset, and the latest event time.

@@ -16,7 +16,7 @@ it is bounded, whatever a customer does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct, field
@@ -25,7 +25,6 @@ from streams.domain.days import day_of
 from streams.domain.facts import ActionKind, Cause, Stage, Tier
 from streams.domain.order import OrderRecord
 from streams.domain.policy import Policy
-from streams.domain.session import Session
 
 #: What a history keeps, at most.
 MOST_GAPS: Final = 8
@@ -195,7 +194,7 @@ class Episode(Struct, array_like=True, gc=False):
     """From one purchase occasion to the next: what lapse models are asked about.
 
     anchor: the moment of the occasion's first standing order; day: its local day; x, t_x: as of that day.
-    entered: the stage that the occasion led to, or left as it was; since: when that stage began.
+    entered: the stage that the occasion led to, or left as it was; lag: from the anchor to when it began.
     lapses_at: when the buyer is lapsing, in ms; 0 while nobody has asked, -1 for never. model: the version
     that said so. cause: why then.
     """
@@ -205,18 +204,23 @@ class Episode(Struct, array_like=True, gc=False):
     x: int
     t_x: int
     entered: Stage = "new"
-    since: int = 0
+    lag: int = 0
     lapses_at: int = 0
     model: int = 0
     cause: Cause = "overdue"
 
+    @property
+    def since(self) -> int:
+        """When the stage began."""
+        return self.anchor + self.lag
+
 
 class Told(Struct, array_like=True, gc=False):
-    """A stage's transition that was told and may still change, or was told just now. Chances in 1/10,000,
-    the usual gap in tenths of a day; version 0 is not told yet."""
+    """A stage's transition that was told and may still change, or was told just now, ``lag`` ms after the
+    anchor. Chances in 1/10,000, the usual gap in tenths of a day; version 0 is not told yet."""
 
     anchor: int
-    at: int
+    lag: int
     before: Stage
     after: Stage
     cause: Cause
@@ -228,6 +232,11 @@ class Told(Struct, array_like=True, gc=False):
     model: int = 0
     version: int = 0
     gone: bool = False
+
+    @property
+    def at(self) -> int:
+        """When it happened."""
+        return self.anchor + self.lag
 
 
 class Asked(Struct, array_like=True, gc=False):
@@ -325,20 +334,34 @@ def history(buyer: Buyer, orders: Iterable[OrderRecord], now: int, policy: Polic
     return whole
 
 
-def leave(buyer: Buyer, session: Session, policy: Policy) -> None:
+class Activity(Protocol):
+    """What a session shows of a customer; times in ms."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def visits(self) -> int: ...
+    @property
+    def favorited(self) -> int: ...
+    @property
+    def carts(self) -> int: ...
+
+
+def leave(buyer: Buyer, session: Activity, policy: Policy) -> None:
     """Take over the activity of a session that leaves the state."""
     buyer.seen = max(buyer.seen, session.end)
     buyer.activity = by_day(buyer.activity, [session], policy.zone)
 
 
-def by_day(kept: list[Day], sessions: Iterable[Session], zone: str) -> list[Day]:
+def by_day(kept: list[Day], sessions: Iterable[Activity], zone: str) -> list[Day]:
     """``kept`` and the sessions' activity, a day at most once, in order."""
     days = {day.day: day for day in kept}
     for session in sessions:
         number = day_of(session.start, zone)
         had = days.get(number)
-        visits, favorites = session.visits, session.favorited
-        carts = len(session.cart) if session.cart else 0
+        visits, favorites, carts = session.visits, session.favorited, session.carts
         if had is not None:
             visits, favorites, carts = visits + had.visits, favorites + had.favorites, carts + had.carts
         elif not (visits or favorites or carts):

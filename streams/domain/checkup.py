@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from streams.domain import actions, lifecycle, profile
 from streams.domain.actions import Ground
 from streams.domain.buyer import (
+    Activity,
     Buyer,
     Day,
     Episode,
@@ -32,7 +33,6 @@ from streams.domain.outlook import Chances, ShopModel, fades_after
 from streams.domain.policy import Policy
 from streams.domain.profile import Profile
 from streams.domain.rfm import next_recency_change
-from streams.domain.session import Session
 
 Fact = ProfileFact | TransitionFact | ActionFact
 
@@ -71,7 +71,7 @@ def evaluate(
     shop_id: str,
     buyer: Buyer | None,
     orders: Iterable[OrderRecord],
-    sessions: Sequence[Session],
+    sessions: Sequence[Activity],
     model: ShopModel,
     now: int,
     policy: Policy,

@@ -114,7 +114,7 @@ def timeline(settled: bool, episodes: Sequence[Episode], now: int, policy: Polic
                 steps.append(Step(episode, episode.anchor, stage, after, "order"))
                 since = episode.anchor
             stage = episode.entered = after
-            episode.since = since or episode.anchor
+            episode.lag = (since or episode.anchor) - episode.anchor
         else:
             stage, since = episode.entered, episode.since
         until = episodes[index + 1].anchor if index < last else now
@@ -162,7 +162,7 @@ def _told(step: Step, model: ShopModel, policy: Policy, version: int) -> Told:
     episode = step.episode
     told = Told(
         episode.anchor,
-        step.at,
+        step.at - episode.anchor,
         step.before,
         step.after,
         step.cause,

@@ -12,12 +12,17 @@ import msgspec
 from msgspec import Struct, field
 
 from streams.domain.clock import UNKNOWN
-from streams.domain.visitor import CLASSES, decode, header
+from streams.domain.outlook import ShopModel
+from streams.domain.state import decode, header
+from streams.domain.visitor import CLASSES
 
 #: The marker's key in the changelog. No customer has it: ids hold no control characters.
 MARKER_KEY: Final = b"\x00marker"
-#: A first byte that no state has.
+#: Before the shop's id: the key under which a published model is kept.
+MODEL_KEY: Final = b"\x00model:"
+#: First bytes that no state has: of a marker, and of a model.
 _TAG: Final = b"\x80"
+_MODEL_TAG: Final = b"\x81"
 
 
 class Progress(Struct, array_like=True, gc=False):
@@ -44,6 +49,7 @@ class Progress(Struct, array_like=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Progress).decode
+_decode_model = msgspec.msgpack.Decoder(ShopModel).decode
 
 
 def encode_marker(progress: Progress) -> bytes:
@@ -56,6 +62,16 @@ def decode_marker(stored: bytes) -> Progress:
     if stored[:1] != _TAG:
         raise ValueError("the changelog's marker is not of a version that this release knows")
     return _decode(memoryview(stored)[1:])
+
+
+def encode_model(model: ShopModel) -> bytes:
+    """``model`` as it is kept with the states."""
+    return _MODEL_TAG + _encode(model)
+
+
+def decode_model(stored: bytes) -> ShopModel:
+    """The model in ``stored``."""
+    return _decode_model(stored[1:])
 
 
 def is_stale(old: bytes, new: bytes) -> bool:
@@ -71,6 +87,8 @@ def is_stale(old: bytes, new: bytes) -> bool:
         return (b.batch, b.done) < (a.batch, a.done)
     if old[:1] == _TAG:
         return False
+    if new[:1] == _MODEL_TAG:
+        return decode_model(new).version < decode_model(old).version
     old_batch, new_batch = header(old)[1], header(new)[1]
     if new_batch != old_batch:
         return new_batch < old_batch

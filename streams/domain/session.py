@@ -50,6 +50,11 @@ class Session(Struct, array_like=True, gc=False):
     is_bot: bool = False
     published: int = 0
 
+    @property
+    def carts(self) -> int:
+        """Changes of the cart."""
+        return len(self.cart) if self.cart else 0
+
     def add(self, event: Input) -> None:
         """Take in one activity event that lies inside the session's interval."""
         body = event.body

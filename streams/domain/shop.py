@@ -14,12 +14,15 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct, field
 
+from streams.domain.buyer import Buyer
+from streams.domain.checkup import NEVER
 from streams.domain.events import Input
 from streams.domain.order import Orders
 from streams.domain.session import DIGEST_BYTES, Session
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_session = msgspec.msgpack.Decoder(Session).decode
+_unpack_buyer = msgspec.msgpack.Decoder(Buyer).decode
 _unpack_orders = msgspec.msgpack.Decoder(Orders).decode
 
 
@@ -27,31 +30,41 @@ class Closed(Struct, array_like=True, gc=False):
     """A closed session whose verdict is published; times in ms.
 
     ids: digests of its events, dropped once no event inside the horizon can repeat one.
-    until: the watermark beyond which nothing can change its verdict; 0 while the policy alone says it.
-    body: the session without its ids.
+    visits, favorited, carts: its activity. until: the watermark beyond which nothing can change its verdict,
+    0 while the policy alone says it. body: the session without these and its ids.
     """
 
     start: int
     end: int
     ids: bytes
     body: bytes
+    visits: int
+    favorited: int
+    carts: int
     until: int = 0
 
     def session(self) -> Session:
         """The session as it was when it was closed."""
         session = _unpack_session(self.body)
-        session.ids = self.ids
+        session.start, session.end, session.ids = self.start, self.end, self.ids
         return session
 
 
 class Shop(Struct, array_like=True, gc=False):
     """Sessions by start. ledger: the orders that bear on them, packed; due: the watermark beyond which one of
-    the orders may be forgotten."""
+    the orders may be forgotten.
+
+    person: who the customer is to the shop (a ``Buyer``), packed; check_at: the watermark at which time alone
+    makes the next check-up due, 0 if it never does; owes: facts of the last one may not have been sent.
+    """
 
     sessions: list[Session] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
     ledger: bytes = b""
     due: int = 0
+    person: bytes = b""
+    check_at: int = 0
+    owes: bool = False
 
     def orders(self) -> Orders:
         """The orders, read; changes count only once they are kept with ``keep_orders``."""
@@ -62,10 +75,23 @@ class Shop(Struct, array_like=True, gc=False):
         self.ledger = _pack(orders) if orders else b""
         self.due = due
 
+    def buyer(self) -> Buyer | None:
+        """Who the customer is to the shop, read; changes count once they are kept with ``keep_buyer``."""
+        return _unpack_buyer(self.person) if self.person else None
+
+    def keep_buyer(self, buyer: Buyer | None, check_at: int) -> None:
+        """Take over what the check-up has come to."""
+        self.person = b"" if buyer is None else _pack(buyer)
+        self.check_at = 0 if check_at == NEVER else max(check_at, 1)
+        self.owes = buyer is not None and buyer.owed != 0
+
     def close(self, session: Session) -> None:
         """Pack a session away whose verdict is published."""
-        ids, session.ids = session.ids, b""
-        self.closed.append(Closed(session.start, session.end, ids, _pack(session)))
+        start, end, ids = session.start, session.end, session.ids
+        session.start = session.end = 0
+        session.ids = b""
+        body = _pack(session)
+        self.closed.append(Closed(start, end, ids, body, session.visits, session.favorited, session.carts))
 
     def reopen(self) -> None:
         """Have all sessions at hand: something may bear on the closed ones."""

@@ -85,7 +85,7 @@ def judge(
         events=session.events,
         visits=session.visits,
         favorites=session.favorited,
-        carts=len(session.cart) if session.cart else 0,
+        carts=session.carts,
         cart_value=money(cart_value),
         currency=currency,
         mixed_currency=mixed,

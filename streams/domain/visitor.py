@@ -1,7 +1,6 @@
 """One customer's state and the pure step that moves it: ``advance``.
 
-The state is kept as bytes: a header that says when to look again (so that deadlines are rebuilt without
-decoding), then the body. ``advance`` takes bytes and gives bytes; it keeps nothing.
+``advance`` takes bytes and gives bytes; it keeps nothing.
 
 A crash may cut a batch between the write of some states and the write of the partition's marker. Then the
 batch is delivered again, perhaps cut differently; ``applied`` tells which events a state has seen, and
@@ -10,20 +9,25 @@ batch is delivered again, perhaps cut differently; ``applied`` tells which event
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from struct import Struct as Layout
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
 
-import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
+from streams.domain import checkup
+from streams.domain.buyer import Buyer, is_settled, leave
+from streams.domain.checkup import AT_ONCE, NEVER, evaluate
 from streams.domain.events import Input, Order
 from streams.domain.facts import SessionFact, tombstone
 from streams.domain.order import OrderRecord, Orders
+from streams.domain.outlook import DEFAULT_MODEL, ShopModel
 from streams.domain.policy import Policy
 from streams.domain.session import Session
 from streams.domain.shop import Closed, Shop, place
+from streams.domain.state import Owed, Visitor, decode, encode, header
 from streams.domain.verdict import judge, relevant, version
+
+Fact = SessionFact | checkup.Fact
 
 #: What became of an event; the index of its count in a tally.
 APPLIED: Final = 0
@@ -32,35 +36,11 @@ LATE: Final = 2
 REFUSED: Final = 3
 CLASSES: Final = 4
 
-NEVER: Final = (1 << 63) - 1
-AT_ONCE: Final = 0
-
-_VERSION: Final = 2
-#: version, wake_at, batch, whether facts were owed when it was written
-_HEADER: Final = Layout(">Bqq?")
-_BODY: Final = _HEADER.size
-
-
-class Owed(Struct, array_like=True, frozen=True, gc=False):
-    """A fact to send: the session of ``shop`` that starts at ``start`` or, with a version, its tombstone."""
-
-    shop: str
-    start: int
-    version: int = 0
-
-
-class Visitor(Struct, array_like=True, gc=False):
-    """``applied``: highest offset seen of each input topic. ``odd``: (topic, offset, class) of events that
-    were not applied and that no marker covers yet. ``owed``: facts that the last batch had to send."""
-
-    applied: list[int]
-    shops: dict[str, Shop] = field(default_factory=dict)
-    odd: list[tuple[int, int, int]] = field(default_factory=list)
-    owed: list[Owed] = field(default_factory=list)
-
 
 class Context(Struct, frozen=True, gc=False):
     """What a batch's customers have in common.
+
+    models: the published parameters by shop; under "" those of shops without their own.
 
     watermark: to judge lateness by, it must be one that a crash does not take back: what is late stays late.
     done: per input topic, the highest offset that a completed batch covers. batch: this batch's number in its
@@ -72,6 +52,11 @@ class Context(Struct, frozen=True, gc=False):
     batch: int
     paid: int
     done: Sequence[int]
+    models: Mapping[str, ShopModel] = {}
+
+    def model(self, shop_id: str) -> ShopModel:
+        """The parameters in force for a shop."""
+        return self.models.get(shop_id) or self.models.get("", DEFAULT_MODEL)
 
 
 class Transition(Struct, gc=False):
@@ -86,55 +71,9 @@ class Transition(Struct, gc=False):
 
     stored: bytes | None
     wake_at: int | None
-    facts: list[SessionFact]
+    facts: list[Fact]
     odd: Sequence[tuple[int, int]] = ()
     answers: Sequence[tuple[Input, int]] = ()
-
-
-class _Shop1(Struct, array_like=True, gc=False):
-    sessions: list[Session]
-    orders: Orders | None
-
-
-class _Visitor1(Struct, array_like=True, gc=False):
-    """What version 1 kept: all sessions and orders unpacked."""
-
-    applied: list[int]
-    shops: dict[str, _Shop1]
-    odd: list[tuple[int, int, int]]
-    owed: list[Owed]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Visitor).decode
-_decode_1 = msgspec.msgpack.Decoder(_Visitor1).decode
-
-
-def decode(stored: bytes) -> Visitor:
-    """The state in ``stored``, of any version so far; ValueError if a newer release wrote it."""
-    if stored[0] == _VERSION:
-        return _decode(stored[_BODY:])
-    if stored[0] > _VERSION:
-        raise ValueError(
-            f"customer state of version {stored[0]} is newer than this release, which knows {_VERSION}"
-        )
-    old = _decode_1(stored[_BODY:])
-    visitor = Visitor(old.applied, {}, old.odd, old.owed)
-    for shop_id, each in old.shops.items():
-        shop = visitor.shops[shop_id] = Shop(each.sessions)
-        shop.keep_orders(each.orders or {}, AT_ONCE)
-    return visitor
-
-
-def encode(visitor: Visitor, wake_at: int, batch: int) -> bytes:
-    """``visitor`` as it is kept."""
-    return _HEADER.pack(_VERSION, wake_at, batch, bool(visitor.owed)) + _encode(visitor)
-
-
-def header(stored: bytes) -> tuple[int, int, bool]:
-    """(wake_at, batch, owes) without decoding the body."""
-    _, wake_at, batch, owes = _HEADER.unpack_from(stored)
-    return wake_at, batch, owes
 
 
 def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], context: Context) -> Transition:
@@ -144,11 +83,13 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     """
     watermark, policy, done = context.watermark, context.policy, context.done
     oldest = watermark - policy.horizon
-    facts: list[SessionFact] = []
+    facts: list[Fact] = []
     odd: list[tuple[int, int]] = []
     answers: list[tuple[Input, int]] = []
     unpaid: list[Owed] = []
     ledgers: dict[str, Orders] = {}
+    changed = not inputs
+    crashed = False
     if stored is None:
         visitor = Visitor([-1] * len(done))
         wake_before = NEVER
@@ -157,11 +98,15 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
         wake_before = int.from_bytes(stored[1:9], "big")
         if visitor.odd:
             visitor.odd = [seen for seen in visitor.odd if seen[1] > done[seen[0]]]
-        if visitor.owed:
-            if header(stored)[1] > context.paid:
+        _, batch, owes = header(stored)
+        if owes:
+            crashed = batch > context.paid
+            if crashed:
                 unpaid = visitor.owed
             visitor.owed = []
-    changed = not inputs
+            for shop in visitor.shops.values():
+                changed |= crashed and shop.owes
+                shop.owes &= crashed
     seen = visitor.applied
     room = policy.max_events
     if stored is not None and len(stored) // 8 + len(inputs) >= room:
@@ -189,7 +134,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     if changed:
         for shop_id in tuple(visitor.shops):
             due = _settle(
-                customer_id, visitor, shop_id, watermark, policy, facts, unpaid, ledgers.get(shop_id)
+                customer_id, visitor, shop_id, context, facts, unpaid, ledgers.get(shop_id), crashed
             )
             if due < wake_at:
                 wake_at = due
@@ -219,7 +164,7 @@ def _take(
     event: Input,
     policy: Policy,
     room: int,
-    facts: list[SessionFact],
+    facts: list[Fact],
     ledgers: dict[str, Orders],
 ) -> int:
     """Put an event that is not late where it belongs, unless it is there or there is no room.
@@ -266,24 +211,28 @@ def _settle(
     customer_id: str,
     visitor: Visitor,
     shop_id: str,
-    watermark: int,
-    policy: Policy,
-    facts: list[SessionFact],
+    context: Context,
+    facts: list[Fact],
     unpaid: list[Owed],
     changed: Orders | None,
+    crashed: bool,
 ) -> int:
     """Owe the verdicts that are new or have changed, and forget what nothing can change any more.
 
-    changed: the shop's orders if an event of this step bears on them.
-    Returns the watermark at which time alone changes something next; NEVER for a shop that is gone.
+    changed: the shop's orders if an event of this step bears on them. crashed: what the shop owes may not
+    have been sent. Returns the watermark at which time alone changes something next; NEVER for a shop that is
+    gone.
     """
     shop = visitor.shops[shop_id]
+    watermark, policy = context.watermark, context.policy
     orders = changed
     gap = policy.gap
+    look = changed is not None or 0 < shop.check_at <= watermark or (crashed and shop.owes)
     # They are apart by more than the gap, so the first to begin is the first to close.
     if shop.sessions and watermark > shop.sessions[0].end + gap:
         if orders is None:
             orders = shop.orders()
+        look = True
         at_hand, shop.sessions = shop.sessions, []
         for session in at_hand:
             if watermark > session.end + gap:
@@ -293,7 +242,7 @@ def _settle(
                 shop.sessions.append(session)
     due = shop.sessions[0].end + gap if shop.sessions else NEVER
     settles_in = gap + policy.recovery_window + policy.horizon
-    gone = False
+    gone: list[Closed] = []
     for closed in tuple(shop.closed):
         until = closed.until or closed.end + settles_in
         if watermark > until:
@@ -308,28 +257,54 @@ def _settle(
                     until = AT_ONCE - 1
                 else:
                     shop.closed.remove(closed)
-                    gone = True
+                    gone.append(closed)
                     continue
         if until < due:
             due = until
-    if changed is not None or (shop.ledger and (gone or watermark > shop.due)):
-        _keep_orders(shop, shop.orders() if orders is None else orders, watermark, policy)
+    if look or gone or (shop.ledger and watermark > shop.due):
+        if orders is None:
+            orders = shop.orders()
+        buyer = shop.buyer()
+        if gone and buyer is None:
+            buyer = Buyer()
+        for closed in gone:
+            leave(cast("Buyer", buyer), closed, policy)
+        result = evaluate(
+            customer_id,
+            shop_id,
+            buyer,
+            orders.values(),
+            shop.closed,
+            context.model(shop_id),
+            watermark,
+            policy,
+            crashed and shop.owes,
+        )
+        facts += result.facts
+        shop.keep_buyer(result.buyer, result.wake_at)
+        if changed is not None or orders:
+            _keep_orders(shop, orders, result.buyer, watermark, policy)
     if shop.ledger and shop.due < due:
         due = shop.due
-    if not shop.sessions and not shop.closed and not shop.ledger:
+    if 0 < shop.check_at <= due:
+        due = shop.check_at - 1
+    if not shop.sessions and not shop.closed and not shop.ledger and not shop.person:
         del visitor.shops[shop_id]
         return NEVER
     return due + 1
 
 
-def _keep_orders(shop: Shop, orders: Orders, watermark: int, policy: Policy) -> None:
-    """Pack the orders away without those that nothing can change and that bear on no session that is kept."""
+def _keep_orders(shop: Shop, orders: Orders, buyer: Buyer | None, watermark: int, policy: Policy) -> None:
+    """Pack the orders away without those that nothing can change, that bear on no session that is kept, and
+    that the buyer's history holds."""
     due = NEVER - 1
     for order_id, record in list(orders.items()):
         until = _order_expires(record, policy)
         if watermark <= until:
             due = min(due, until)
-        elif not any(order_id in relevant(start, end, orders, policy) for start, end in shop.intervals()):
+        elif is_settled(buyer, record) and not any(
+            order_id in relevant(start, end, orders, policy) for start, end in shop.intervals()
+        ):
             del orders[order_id]
     shop.keep_orders(orders, due)
 
@@ -341,7 +316,7 @@ def _publish(
     session: Session,
     orders: Orders,
     policy: Policy,
-    facts: list[SessionFact],
+    facts: list[Fact],
 ) -> None:
     bearing = relevant(session.start, session.end, orders, policy) if orders else {}
     count = version(session, bearing, policy)
@@ -371,9 +346,9 @@ def _expires(closed: Closed, orders: Orders, policy: Policy) -> int:
     return max([settled, *(_order_expires(record, policy) for record in bearing.values())])
 
 
-def _again(customer_id: str, visitor: Visitor, unpaid: list[Owed], policy: Policy) -> list[SessionFact]:
+def _again(customer_id: str, visitor: Visitor, unpaid: list[Owed], policy: Policy) -> list[Fact]:
     """The facts that a batch before a crash owed and may not have sent, as they stand now."""
-    facts = []
+    facts: list[Fact] = []
     for owed in unpaid:
         if owed.version:
             facts.append(tombstone(customer_id, owed.shop, owed.start, owed.version))

@@ -11,14 +11,20 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from streams.domain.events import ArrivalTime, Cart, EventTime, Favorite, Input, Order, OrderLine, Visit
-from streams.domain.policy import MINUTE, Policy
+from streams.domain.policy import DAY, MINUTE, Policy
 
 ITEMS = ["a", "b"]
 CURRENCIES = [None, "CNY", "USD"]
 PRICES = [None, Decimal("9.99"), Decimal("0.0001"), Decimal(100)]
 #: Short windows, so that a story of a few hours crosses every one of them.
 POLICY = Policy(
-    gap=30 * MINUTE, horizon=6 * 60 * MINUTE, recovery_window=90 * MINUTE, amendment_window=180 * MINUTE
+    gap=30 * MINUTE,
+    horizon=6 * 60 * MINUTE,
+    recovery_window=90 * MINUTE,
+    amendment_window=180 * MINUTE,
+    lapsed_after=2 * DAY,
+    prospect_memory=DAY,
+    buyer_memory=4 * DAY,
 )
 _TOPIC = {Visit: 0, Favorite: 1, Cart: 2, Order: 3}
 

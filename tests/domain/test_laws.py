@@ -9,10 +9,13 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.domain.checkup import NEVER
+from streams.domain.checkup import Fact as BuyerFact
 from streams.domain.events import Input
-from streams.domain.facts import SessionFact
+from streams.domain.facts import ProfileFact, SessionFact, TransitionFact
 from streams.domain.policy import Policy
-from streams.domain.visitor import APPLIED, CLASSES, DUPLICATE, NEVER, Context, advance, header
+from streams.domain.state import header
+from streams.domain.visitor import APPLIED, CLASSES, DUPLICATE, Context, advance
 from tests.domain.reference import Row, sessions
 from tests.domain.stories import POLICY, deliver, story
 
@@ -27,6 +30,7 @@ class Run:
         self.policy = policy
         self.states: dict[str, bytes] = {}
         self.facts: dict[str, SessionFact] = {}
+        self.told: dict[str, BuyerFact] = {}
         self.tally = [0] * CLASSES
         self.batch = 0
         self.done = [-1] * 4
@@ -64,13 +68,34 @@ class Run:
         else:
             self.states[customer] = result.stored
         for fact in result.facts:
-            before = self.facts.get(fact.session_id)
-            assert before is None or fact.version > before.version, "a version is said once"
-            self.facts[fact.session_id] = fact
+            if isinstance(fact, SessionFact):
+                before = self.facts.get(fact.session_id)
+                assert before is None or fact.version > before.version, "a version is said once"
+                self.facts[fact.session_id] = fact
+            else:
+                told = self.told.get(identity(fact))
+                assert told is None or fact.version > told.version, "a version is said once"
+                self.told[identity(fact)] = fact
 
     def rows(self) -> list[Row]:
         """The facts that stand, as rows."""
         return [msgspec.structs.asdict(f) for f in self.facts.values() if not f.is_deleted]
+
+    def profiles(self) -> dict[str, Row]:
+        """The profiles and stages that stand. As of which day, and under which version, they were told
+        depends on when events came."""
+        passing = ("version", "as_of", "recency_days", "overdue_days")
+        return {
+            key: {name: value for name, value in msgspec.structs.asdict(fact).items() if name not in passing}
+            for key, fact in self.told.items()
+            if not fact.is_deleted and (isinstance(fact, ProfileFact) or getattr(fact, "kind", "") == "stage")
+        }
+
+
+def identity(fact: BuyerFact) -> str:
+    if isinstance(fact, ProfileFact):
+        return f"{fact.customer_id} {fact.shop_id}"
+    return fact.transition_id if isinstance(fact, TransitionFact) else fact.action_id
 
 
 def ordered(rows: list[Row]) -> list[Row]:
@@ -115,6 +140,10 @@ def test_order_duplication_and_lateness_inside_the_horizon_do_not_matter(
     assert sum(run.tally) == len(delivery)
     assert run.tally[APPLIED] == len(events)
     assert run.tally[DUPLICATE] == len(delivery) - len(events)
+    in_order = Run()
+    in_order.step(deliver(events), -1)
+    in_order.settle(max(watermark, end_of(events)))
+    assert run.profiles() == in_order.profiles()
 
 
 @laws
