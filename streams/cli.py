@@ -26,6 +26,7 @@ from streams.commands.demo import run_demo
 from streams.commands.doctor import doctor
 from streams.commands.errors import told
 from streams.commands.kept import clickhouse_url
+from streams.commands.model import model
 from streams.settings import Settings, SettingsError, duration_ms
 from streams.sources.registry import FORMATS, FileSource
 from streams.sources.replayer import TickPlan, replay
@@ -247,6 +248,7 @@ def check(**options: Any) -> None:
 
 main.add_command(dead_letters)
 main.add_command(doctor)
+main.add_command(model)
 
 if __name__ == "__main__":
     main()

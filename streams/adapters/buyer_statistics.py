@@ -129,12 +129,13 @@ class BuyerStatistics:
 
 def _by_shop(columns: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Columns that are sorted by shop, taken apart."""
-    shops, starts = np.unique(columns["shop_id"].astype(str), return_index=True)
-    ends = [*sorted(starts.tolist())[1:], len(columns["shop_id"])]
-    end_of = dict(zip(sorted(starts.tolist()), ends, strict=True))
+    shops = columns["shop_id"]
+    if not len(shops):
+        return {}
+    starts = [0, *(np.flatnonzero(shops[1:] != shops[:-1]) + 1).tolist()]
     return {
-        str(shop): {name: column[start : end_of[start]] for name, column in columns.items()}
-        for shop, start in zip(shops.tolist(), starts.tolist(), strict=True)
+        str(shops[start]): {name: column[start:end] for name, column in columns.items()}
+        for start, end in zip(starts, [*starts[1:], len(shops)], strict=True)
     }
 
 
