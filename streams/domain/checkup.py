@@ -124,7 +124,8 @@ def evaluate(
     else:
         history, stage, unsettled, later = buyer.settled, "prospect", None, None
         drawn = profile.of_prospect(history.reversed, activity, today, seen, model.version)
-    past = not ledger and not sessions and now > _remembered_until(history, seen, policy)
+    silent = not sessions and now > _remembered_until(history, seen, policy)
+    past = silent and not ledger
     if past and not facts:
         return _forget(customer_id, shop_id, buyer, today, version)
     digest = drawn.digest()
@@ -138,8 +139,10 @@ def evaluate(
         _forget_what_is_final(buyer, history, version)
     buyer.checked, buyer.model = now, model.version
     wake_at = _wake_at(history, stage, drawn, activity, seen, unsettled, later, model, now, today, policy)
-    # What was told just now may have to be told again, so it is not forgotten before the next step.
-    return Evaluation(facts, AT_ONCE if past else wake_at, buyer)
+    # What was told just now may have to be told again, and what was folded just now is still in the caller's
+    # ledger, so nobody is forgotten before the next step.
+    soon = past or (silent and unsettled is None and later is None)
+    return Evaluation(facts, AT_ONCE if soon else wake_at, buyer)
 
 
 def _purchases(buyer: Buyer, ledger: Sequence[Pending], now: int, policy: Policy) -> _Purchases:

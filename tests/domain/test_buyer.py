@@ -213,6 +213,17 @@ def test_a_silent_prospect_is_withdrawn_and_forgotten() -> None:
     assert counter.profile.is_deleted
 
 
+def test_who_is_first_looked_at_long_after_is_forgotten_too() -> None:
+    """A replay may pass months in one step: what is folded in that step is not in the way of forgetting."""
+    counter = Counter(Policy())
+    counter.take([Said(START, 0, "a", "placed", 100_000), Said(START + HOUR, 1, "a", "cancelled")])
+    counter.until(START + 200 * DAY)
+    counter.until(START + 200 * DAY + 1)
+    assert counter.profile is not None
+    assert counter.profile.is_deleted
+    assert counter.stored is None
+
+
 def test_money_is_never_added_across_currencies() -> None:
     """The currency of most orders counts; the others are named by a flag."""
     counter = Counter()
