@@ -21,12 +21,14 @@ from streams.adapters.verify import verify
 from streams.app import ROLES, create_app
 from streams.commands import options as given
 from streams.commands import show
+from streams.commands.actions import actions
 from streams.commands.dead_letters import dead_letters
 from streams.commands.demo import run_demo
 from streams.commands.doctor import doctor
 from streams.commands.errors import told
 from streams.commands.kept import clickhouse_url
 from streams.commands.model import model
+from streams.commands.query import query
 from streams.settings import Settings, SettingsError, duration_ms
 from streams.sources.registry import FORMATS, FileSource
 from streams.sources.replayer import TickPlan, replay
@@ -211,7 +213,7 @@ def sql(query: str, data_dir: Path | None, output: str, **options: Any) -> None:
 @given.data_dir
 @told
 def verify_command(data_dir: Path | None, **options: Any) -> None:
-    """Compute the sessions again by batch SQL over the raw events, and compare: 0 missing, 0 extra."""
+    """Compute sessions, profiles and transitions by batch SQL over the raw events, and compare."""
     settings = Settings.from_env(**options)
     with clickhouse_url(settings, data_dir) as url, closing(connect(url)) as client:
         found = verify(client, settings.policy)
@@ -246,8 +248,10 @@ def check(**options: Any) -> None:
     sys.exit(1 if problems else 0)
 
 
+main.add_command(actions)
 main.add_command(dead_letters)
 main.add_command(doctor)
+main.add_command(query)
 main.add_command(model)
 
 if __name__ == "__main__":

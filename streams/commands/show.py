@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from streams.adapters.clickhouse import Endpoint, connect, explained
 from streams.adapters.verify import VerifyReport
 from streams.commands.demo import Outcome
+from streams.commands.report import Report
 from streams.sources.replayer import Progress as Advance
 from streams.sources.simulation import Truth
 
@@ -26,6 +28,14 @@ LABELS = {
     "browsed": "浏览流失",
     "favorited": "收藏流失",
     "carted": "加购流失",
+}
+STAGES = {
+    "prospect": "潜客",
+    "new": "新客",
+    "active": "活跃",
+    "lapsing": "沉睡预警",
+    "lapsed": "流失客户",
+    "won_back": "回流",
 }
 
 
@@ -71,6 +81,8 @@ def demo(console: Console, outcome: Outcome, truth: Truth | None, wrong: list[st
         if money:
             amounts = ", ".join(f"{amount} {currency}" for currency, amount in money.items())
             console.print(f"{name}: {amounts}")
+    if report.rfm["buyers"]:
+        _lifecycle(console, report)
     verified(console, outcome.verified)
     if truth is not None and not wrong:
         console.print("planted truth of the simulation: [green]every figure found[/]")
@@ -78,14 +90,38 @@ def demo(console: Console, outcome: Outcome, truth: Truth | None, wrong: list[st
         console.print(f"planted truth: [red]{sentence}[/]")
 
 
-def verified(console: Console, found: VerifyReport) -> None:
-    """What the comparison with batch SQL gave."""
-    colour = "green" if found.exact else "red"
+def _lifecycle(console: Console, report: Report) -> None:
+    """Where customers stand, and how their purchases lie."""
+    table = Table(box=None, padding=(0, 2))
+    for name, justify in (
+        ("lifecycle 生命周期", "left"),
+        ("", "left"),
+        ("count", "right"),
+        ("share", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    total = sum(report.lifecycle.values())
+    for stage, count in report.lifecycle.items():
+        table.add_row(stage, STAGES[stage], f"{count:,}", f"{count / total:.1%}" if total else "")
+    console.print(table)
+    rfm = report.rfm
     console.print(
-        f"batch SQL over the raw events: [{colour}]{found.rows:,} sessions, {found.missing} missing,"
-        f" {found.extra} extra, {found.different} different[/]"
-        + (f" ({found.open:,} still open, not judged)" if found.open else "")
+        f"{rfm['buyers']:,} have ordered, {rfm['repeaters']:,} again, {rfm['repeat_purchases']:,} times;"
+        f" no order for over 90 days {rfm['over_90_days']:,}, for over 180 {rfm['over_180_days']:,}"
+        + ("" if rfm["churn_rate"] is None else f"; churn 流失率 {rfm['churn_rate']:.1%}")
     )
+
+
+def verified(console: Console, found: VerifyReport) -> None:
+    """What the comparison with batch SQL gave, a line a table."""
+    for name, table in found.tables.items():
+        wrong = table.missing or table.extra or table.different
+        colour = "red" if wrong or found.leaks else "green"
+        console.print(
+            f"batch SQL over the raw events: [{colour}]{table.rows:,} {name}, {table.missing} missing,"
+            f" {table.extra} extra, {table.different} different[/]"
+            + (f" ({table.open:,} not judged)" if table.open else "")
+        )
     for leak in found.leaks:
         console.print(f"  [red]{leak}[/]")
     for sample in found.samples:
@@ -109,8 +145,14 @@ def query(url: str, text: str, output: str) -> None:
         for row in rows:
             click.echo("\t".join(str(cell) for cell in row))
     else:
-        table = Table(*result.column_names, box=None, padding=(0, 2))
-        for row in rows:
-            table.add_row(*(str(cell) for cell in row))
-        # Into a pipe, nothing is cut to the width of a screen that is not there.
-        Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+        table(result.column_names, rows)
+
+
+def table(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Rows under their columns' names."""
+    shown = Table(*names, box=None, padding=(0, 2))
+    for row in rows:
+        # Text as it is: what a user put into an id is no markup.
+        shown.add_row(*(Text(str(cell)) for cell in row))
+    # Into a pipe, nothing is cut to the width of a screen that is not there.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(shown)

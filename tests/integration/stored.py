@@ -1,0 +1,127 @@
+"""Facts as tests write them, with only what a test is about said, into ClickHouse as the sink writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from schemas.facts import MODELS
+from streams.adapters.clickhouse import Store
+from streams.adapters.rows import TABLES
+from streams.domain.facts import action_id, session_id, transition_id
+from streams.settings import Settings
+from tests.builders import record
+
+Fact = dict[str, Any]
+
+_NOBODY: Final = {"shop_id": "s1", "customer_id": "c1", "version": 1, "is_deleted": False}
+_CHANCES: Final = {"p_alive": None, "p_return_90d": None, "overdue_days": None, "usual_gap_days": None}
+_TIMES: Final = frozenset(
+    {"at", "anchor", "started_at", "ended_at", "watermark", "stage_since", "last_seen_at"}
+    | {"first_order_at", "last_order_at"}
+)
+
+
+def _session(said: Fact) -> Fact:
+    orders = said.get("orders", 0)
+    whole = {
+        **dict.fromkeys(("events", "visits", "favorites", "carts"), 0),
+        **dict.fromkeys(("currency", "recovered_at", "recovered_by", "landing_item", "channel", "campaign")),
+        **dict.fromkeys(("mixed_currency", "recovered", "is_bot"), False),
+        "outcome": "converted" if orders else "lost",
+        "lost_stage": None if orders else "browsed",
+        "cart_value": "0.0000",
+        "revenue": "0.0000",
+        "ended_at": said["started_at"],
+        **_NOBODY,
+        **said,
+    }
+    named = session_id(whole["customer_id"], whole["shop_id"], whole["started_at"])
+    return {"session_id": named, **whole}
+
+
+def _profile(said: Fact) -> Fact:
+    activity = [f"{kind}_{days}d" for kind in ("visits", "favorites", "carts") for days in (30, 90)]
+    return {
+        **dict.fromkeys(MODELS["customers"].model_fields),
+        **dict.fromkeys(activity, 0),
+        **dict.fromkeys(("purchase_days", "orders", "reversed_orders", "model_version"), 0),
+        "as_of": "2024-01-05",
+        "stage": "prospect",
+        "monetary": "0.0000",
+        "average_order_value": "0.0000",
+        "mixed_currency": False,
+        "preferred_categories": [],
+        **_NOBODY,
+        **said,
+    }
+
+
+def _transition(said: Fact) -> Fact:
+    whole = {"kind": "stage", "at": said["anchor"], "model_version": 0, **_CHANCES, **_NOBODY, **said}
+    state = whole["to_state"] if whole["kind"] == "stage" else None
+    named = transition_id(whole["customer_id"], whole["shop_id"], whole["kind"], whole["anchor"], state)
+    return {"transition_id": named, **whole}
+
+
+def _action(said: Fact) -> Fact:
+    whole = {
+        "kind": "repurchase_due",
+        "category": None,
+        "anchor": 0,
+        "expected_on": None,
+        "priority": 2,
+        "holdout": False,
+        "reason": "said by a test",
+        "stage": "active",
+        "discount_affinity": None,
+        "model_version": 0,
+        **_CHANCES,
+        **_NOBODY,
+        **said,
+    }
+    category = whole["category"]
+    named = action_id(whole["customer_id"], whole["shop_id"], whole["kind"], category, whole["anchor"])
+    return {"action_id": named, **whole}
+
+
+def _ingest(said: Fact) -> Fact:
+    counts = dict.fromkeys(("next_offset", "received", "applied", "duplicate", "late", "rejected"), 0)
+    return {**counts, **said}
+
+
+_WHOLE: Final = {
+    "sessions": _session,
+    "customers": _profile,
+    "transitions": _transition,
+    "actions": _action,
+    "ingest": _ingest,
+}
+
+
+def ms(text: str) -> int:
+    """``2024-01-05 10:00`` UTC in ms."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def store(store: Store, facts: Mapping[str, Iterable[Fact]]) -> None:
+    """Store ``facts`` by topic, in the order given, through the rows that the sink makes.
+
+    Times may be text; what is only ``about`` others is for the reader. ``partition`` is the record's, except
+    of ingest counts, whose field it is.
+    """
+    settings = Settings()
+    for topic, told in facts.items():
+        table, rows_of = TABLES[topic]
+        records = []
+        for said in told:
+            if said.keys() == {"about"}:
+                continue
+            at = {name: ms(v) if name in _TIMES and isinstance(v, str) else v for name, v in said.items()}
+            partition = at["partition"] if topic == "ingest" else at.pop("partition", 0)
+            fact = MODELS[topic].model_validate_json(msgspec.json.encode(_WHOLE[topic](at)))
+            records.append(record(topic, fact.model_dump_json().encode(), partition=partition, key=b"c"))
+        store.insert(table, rows_of(records, settings))
