@@ -99,7 +99,10 @@ SELECT
     countIf(finding = 'different') AS different,
     sum(open) AS open,
     groupArrayIf(10)(
-        (finding, customer_id, shop_id, start_ms, if(finding = 'different', differences, [])),
+        (
+            finding, customer_id, shop_id, concat(' from ', toString(start_ms)),
+            if(finding = 'different', differences, [])
+        ),
         finding IN ('missing', 'extra', 'different')
     ) AS samples
 FROM pairs

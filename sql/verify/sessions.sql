@@ -4,35 +4,7 @@
 -- {gap_ms}, {recovery_ms}, {amendment_ms}: the policy. {parts}: partitions of `events`; of each of them the
 -- slice {sub} of {subs}.
 WITH
--- Of several events with one id the first to arrive stands (FINAL). Those that came behind the horizon, and those
--- beyond a customer's bound, are in no verdict.
-accepted AS
-(
-    SELECT
-        customer_id, shop_id, partition, topic, action, id, toUnixTimestamp64Milli(occurred_at) AS t,
-        target, item_id, quantity, price, currency, order_id, total, refund_amount, lines,
-        channel, campaign, is_bot
-    FROM events FINAL
-    WHERE cityHash64(customer_id) % 8 IN {parts:Array(UInt8)}
-        AND intDiv(cityHash64(customer_id), 8) % {subs:UInt32} = {sub:UInt32}
-        AND (topic, partition, offset) NOT IN (SELECT topic, partition, offset FROM late_events)
-        AND (topic, partition, offset) NOT IN (SELECT topic, partition, offset FROM dead_letters)
-),
--- Amendments are no activity. Silence of more than the gap opens the next session, exactly the gap does not.
-activity AS
-(
-    SELECT *, sum(opens) OVER (
-        PARTITION BY customer_id, shop_id ORDER BY t, id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    ) AS n
-    FROM
-    (
-        SELECT *, t - lagInFrame(t, 1, 0) OVER (
-            PARTITION BY customer_id, shop_id ORDER BY t, id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-        ) > {gap_ms:Int64} AS opens
-        FROM accepted
-        WHERE action NOT IN ('cancelled', 'refunded')
-    )
-),
+/* accepted.sql */,
 spans AS
 (
     SELECT
@@ -106,62 +78,7 @@ cart_lines_of_session AS
     WHERE pieces > 0
     GROUP BY customer_id, shop_id, n
 ),
--- An order is what its earliest placed event says, or its earliest paid one; whatever event repeats it.
-mentioned AS
-(
-    SELECT
-        customer_id, shop_id, order_id,
-        argMin((toInt64(t), id, n, total, currency, lines), (action = 'paid', t, id)) AS first_mention,
-        groupArray(toInt64(t)) AS mention_times
-    FROM activity
-    WHERE topic = 'orders'
-    GROUP BY customer_id, shop_id, order_id
-),
-amended AS
-(
-    SELECT
-        customer_id, shop_id, order_id,
-        groupArray((
-            toInt64(t),
-            action = 'cancelled' OR isNull(refund_amount),
-            toDecimal128(ifNull(refund_amount, 0), 4)
-        )) AS amendments
-    FROM accepted
-    WHERE action IN ('cancelled', 'refunded')
-    GROUP BY customer_id, shop_id, order_id
-),
-orders AS
-(
-    SELECT
-        customer_id, shop_id, order_id, mention_times,
-        first_mention.1 AS moment,
-        first_mention.2 AS moment_id,
-        first_mention.3 AS in_session,
-        first_mention.5 AS order_currency,
-        arrayMap(x -> x.item_id, first_mention.6) AS items,
-        if(
-            isNull(first_mention.4),
-            arraySum(
-                x -> if(
-                    isNull(x.price),
-                    toDecimal128(0, 4),
-                    toDecimal128(ifNull(x.price, 0), 4) * x.quantity - toDecimal128(ifNull(x.discount, 0), 4)
-                ),
-                first_mention.6
-            ),
-            toDecimal128(ifNull(first_mention.4, 0), 4)
-        ) AS worth,
-        arrayFilter(x -> abs(x.1 - moment) <= {amendment_ms:Int64}, amendments) AS applied,
-        arraySum(x -> x.3, applied) AS taken_back,
-        arrayExists(x -> x.2, applied) OR (worth > 0 AND taken_back >= worth) AS is_reversed,
-        -- What counts towards a version may only grow, so an amendment counts if it is inside the window of any
-        -- mention: the moment itself moves when an earlier mention comes late.
-        length(mention_times) + arrayCount(
-            x -> arrayExists(m -> abs(x.1 - m) <= {amendment_ms:Int64}, mention_times), amendments
-        ) AS weight
-    FROM mentioned
-    LEFT JOIN amended USING (customer_id, shop_id, order_id)
-),
+/* orders.sql */,
 orders_of_shop AS
 (
     SELECT

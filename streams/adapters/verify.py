@@ -1,4 +1,4 @@
-"""Is what the stream said true? Batch SQL over the raw events against the sessions that were published.
+"""Is what the stream said true? Batch SQL over the raw events against what was published.
 
 The SQL is in ``sql/verify`` and shares nothing with the engine. It runs inside of ClickHouse, one slice
 of the customers after the other, so that its memory is bounded however many events there are.
@@ -6,60 +6,95 @@ of the customers after the other, so that its memory is bounded however many eve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
 from streams.adapters.clickhouse import StoreError, sql_dir
-from streams.domain.policy import Policy
+from streams.domain.lapse import BetaGeometric, ModifiedBetaGeometric, PersonalRhythm
+from streams.domain.outlook import DEFAULT_MODEL, ShopModel
+from streams.domain.policy import DAY, Policy
 
 #: Partitions of the table `events`.
 _PARTS: Final = 8
 #: Raw events judged in one query, about.
 _SLICE_EVENTS: Final = 500_000
 _SAMPLES: Final = 20
+#: What is compared, each by a file of sql/verify; and what one row of it is.
+_COMPARED: Final = {"sessions": "session", "customers": "profile", "transitions": "transition"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One session that is not as it must be.
+    """One row that is not as it must be.
 
-    kind: missing, extra or different; started_at: ms since 1970 UTC; differences: (column, must be, is).
+    kind: missing, extra or different; of: what a row is; which: of several of the customer in that shop;
+    differences: (column, must be, is).
     """
 
     kind: str
+    of: str
     customer_id: str
     shop_id: str
-    started_at: int
+    which: str
     differences: tuple[tuple[str, str, str], ...]
 
     def __str__(self) -> str:
-        session = f"session of {self.customer_id} in {self.shop_id} from {self.started_at}"
+        row = f"{self.of} of {self.customer_id} in {self.shop_id}{self.which}"
         cells = "; ".join(
             f"{column} must be {must} and is {found}" for column, must, found in self.differences
         )
-        return f"{self.kind} {session}" + (f": {cells}" if cells else "")
+        return f"{self.kind} {row}" + (f": {cells}" if cells else "")
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """What ``verify`` found.
-
-    rows: sessions judged; open: sessions that had not closed by the watermark, so not judged;
-    samples: some of the findings; conservation: the sums over all input topics of received, applied,
-    duplicate, late and rejected; leaks: one sentence for each count that does not agree with another.
-    """
+class Compared(NamedTuple):
+    """How the rows of one table compare. rows: judged; open: not judged: sessions that had not closed by the
+    watermark, or customers of whom the raw events do not say what the stream remembered."""
 
     rows: int
     missing: int
     extra: int
     different: int
     open: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What ``verify`` found.
+
+    samples: some of the findings; conservation: the sums over all input topics of received, applied,
+    duplicate, late and rejected; leaks: one sentence for each count that does not agree with another.
+    """
+
+    sessions: Compared
+    customers: Compared
+    transitions: Compared
     samples: tuple[Finding, ...]
     conservation: Mapping[str, int]
     leaks: tuple[str, ...]
+
+    @property
+    def tables(self) -> dict[str, Compared]:
+        """What was compared, by table."""
+        return {"sessions": self.sessions, "customers": self.customers, "transitions": self.transitions}
+
+    @property
+    def missing(self) -> int:
+        """Of all tables."""
+        return sum(table.missing for table in self.tables.values())
+
+    @property
+    def extra(self) -> int:
+        """Of all tables."""
+        return sum(table.extra for table in self.tables.values())
+
+    @property
+    def different(self) -> int:
+        """Of all tables."""
+        return sum(table.different for table in self.tables.values())
 
     @property
     def exact(self) -> bool:
@@ -73,63 +108,88 @@ def verify(
     *,
     watermark: int | None = None,
     broker_counts: Mapping[tuple[str, int], int] | None = None,
+    models: Mapping[str, ShopModel] | None = None,
 ) -> VerifyReport:
-    """Compare ``sessions`` and the counts with the raw events, once everything that was sent has been stored.
+    """Compare what is published with the raw events, once everything that was sent has been stored.
 
-    Judges the sessions that had closed by their partition's watermark, or by ``watermark`` (ms) if given.
+    Judges the sessions that had closed by their partition's watermark, or by ``watermark`` (ms) if given;
+    customers and transitions by their partition's watermark, which is what they speak of.
     ``broker_counts``: records ever written to each (input topic, partition); compared with `received`.
+    ``models``: of the shops that have one of their own, the newest that was published.
     Raises StoreError if raw events are not stored.
     """
     conservation, leaks = _conservation(client, broker_counts)
     stored = int(client.query("SELECT count() FROM events").result_rows[0][0])
     if conservation["applied"] and not stored:
         raise StoreError("there are no raw events to verify against; store them with EBBTIDE_STORE_EVENTS=1")
-    folder = sql_dir() / "verify"
-    query = (
-        (folder / "compare.sql")
-        .read_text()
-        .replace("/* sessions.sql */", (folder / "sessions.sql").read_text())
-    )
     subs = max(1, stored // (_PARTS * _SLICE_EVENTS))
     step = _PARTS if stored <= _SLICE_EVENTS else 1
-    totals = {"same": 0, "missing": 0, "extra": 0, "different": 0, "open": 0}
+    meaning = parameters(policy, models or {})
+    found = {}
     samples: list[Finding] = []
-    for part in range(0, _PARTS, step):
-        for sub in range(subs):
-            row: dict[str, Any] = next(
-                iter(
-                    client.query(
-                        query,
-                        parameters={
-                            "gap_ms": policy.gap,
-                            "recovery_ms": policy.recovery_window,
-                            "amendment_ms": policy.amendment_window,
-                            "watermark_ms": -1 if watermark is None else watermark,
-                            "parts": list(range(part, part + step)),
-                            "sub": sub,
-                            "subs": subs,
-                        },
-                    ).named_results()
-                )
-            )
-            for name in totals:
-                totals[name] += row[name]
-            samples += (_finding(sample) for sample in row["samples"])
-    return VerifyReport(
-        rows=totals["same"] + totals["missing"] + totals["extra"] + totals["different"],
-        missing=totals["missing"],
-        extra=totals["extra"],
-        different=totals["different"],
-        open=totals["open"],
-        samples=tuple(samples[:_SAMPLES]),
-        conservation=conservation,
-        leaks=tuple(leaks),
-    )
+    for table, row_name in _COMPARED.items():
+        query = text("compare" if table == "sessions" else f"compare_{table}")
+        totals = {"same": 0, "missing": 0, "extra": 0, "different": 0, "open": 0}
+        of_table: list[Finding] = []
+        for part in range(0, _PARTS, step):
+            for sub in range(subs):
+                slice_of = {
+                    "watermark_ms": -1 if watermark is None else watermark,
+                    "parts": list(range(part, part + step)),
+                    "sub": sub,
+                    "subs": subs,
+                }
+                result = client.query(query, parameters={**meaning, **slice_of})
+                row: dict[str, Any] = next(iter(result.named_results()))
+                for name in totals:
+                    totals[name] += row[name]
+                of_table += (_finding(row_name, sample) for sample in row["samples"])
+        same, missing, extra, different, open_ = totals.values()
+        found[table] = Compared(same + missing + extra + different, missing, extra, different, open_)
+        samples += of_table[:_SAMPLES]
+    return VerifyReport(**found, samples=tuple(samples), conservation=conservation, leaks=tuple(leaks))
 
 
-def _finding(sample: tuple[str, str, str, int, list[tuple[str, str, str]]]) -> Finding:
-    kind, customer_id, shop_id, started_at, differences = sample
-    return Finding(kind, customer_id, shop_id, started_at, tuple(differences))
+def text(name: str) -> str:
+    """The query of that name in ``sql/verify``, with its parts in their places."""
+    query = (sql_dir() / "verify" / f"{name}.sql").read_text().rstrip()
+    return re.sub(r"/\* (\w+)\.sql \*/", lambda part: text(part[1]), query)
+
+
+def parameters(policy: Policy, models: Mapping[str, ShopModel]) -> dict[str, Any]:
+    """What the queries of ``sql/verify`` are told of the policy and of the shops' models."""
+    by_shop = [_model(shop_id, model, policy) for shop_id, model in models.items()]
+    return {
+        "gap_ms": policy.gap,
+        "horizon_ms": policy.horizon,
+        "recovery_ms": policy.recovery_window,
+        "amendment_ms": policy.amendment_window,
+        "prospect_memory_ms": policy.prospect_memory,
+        "buyer_memory_ms": policy.buyer_memory,
+        "lapsed_days": policy.lapsed_after // DAY,
+        "zone": policy.zone,
+        "models": [*by_shop, _model("", DEFAULT_MODEL, policy)],
+    }
+
+
+def _model(
+    shop_id: str, model: ShopModel, policy: Policy
+) -> tuple[str, int, str, float, float, float, float, float, int]:
+    """(shop, version, kind, r, alpha, a, b, threshold, whether calibrated), as buyers.sql has it."""
+    threshold = policy.lapse_threshold if model.threshold is None else model.threshold
+    match model.lapse:
+        case PersonalRhythm(default_gap, weight, lapse):
+            shape = ("personal_rhythm", weight, weight * default_gap, lapse, 0.0)
+        case BetaGeometric(r, alpha, a, b):
+            shape = ("bg_nbd", r, alpha, a, b)
+        case ModifiedBetaGeometric(r, alpha, a, b):
+            shape = ("mbg_nbd", r, alpha, a, b)
+    return (shop_id, model.version, *shape, threshold, int(model.comeback is not None))
+
+
+def _finding(of: str, sample: tuple[str, str, str, Any, list[tuple[str, str, str]]]) -> Finding:
+    kind, customer_id, shop_id, which, differences = sample
+    return Finding(kind, of, customer_id, shop_id, which, tuple(differences))
 
 
 def _conservation(
@@ -138,7 +198,7 @@ def _conservation(
     sums = dict.fromkeys(("received", "applied", "duplicate", "late", "rejected"), 0)
     leaks = []
     received = dict.fromkeys(broker_counts or (), 0)
-    for row in client.query((sql_dir() / "verify" / "conservation.sql").read_text()).named_results():
+    for row in client.query(text("conservation")).named_results():
         place = f"{row['topic']}[{row['partition']}]"
         received[row["topic"], row["partition"]] = row["received"]
         for name in sums:

@@ -46,9 +46,14 @@ class Outcome:
     elapsed_s: float
 
     def as_json(self) -> dict[str, Any]:
-        """The report as one JSON object, with the oracle's findings."""
+        """The report as one JSON object, with the oracle's findings: over all tables, and of each."""
         found = self.verified
-        compared = {"missing": found.missing, "extra": found.extra, "different": found.different}
+        compared: dict[str, Any] = {
+            "missing": found.missing,
+            "extra": found.extra,
+            "different": found.different,
+            **{table: each._asdict() for table, each in found.tables.items()},
+        }
         return {**self.report.as_json(self.elapsed_s), "verify": compared}
 
     def against(self, truth: Truth) -> list[str]:
@@ -142,8 +147,8 @@ def run_demo(
                         f"not everything was worked off {DRAIN_DEADLINE_S:g} s after the last of"
                         f" {sent.total} events; the workers' logs are in {stack.directory}"
                     )
-                say("Computing the same sessions by batch SQL, and comparing")
+                say("Computing the same by batch SQL over the raw events, and comparing")
                 verified = verify(client, settings.policy)
-            return Outcome(read_report(client), verified, elapsed_s)
+            return Outcome(read_report(client, settings.policy.zone), verified, elapsed_s)
         finally:
             client.close()

@@ -227,10 +227,11 @@ class Deployment:
             query = "SELECT topic, partition, offset, reason FROM dead_letters FINAL"
             letters = {(t, p, o): reason for t, p, o, reason in client.query(query).result_rows}
         wrong = [*map(str, found.samples), *found.leaks]
-        if found.missing or found.extra or found.different:
-            wrong.append(
-                f"sessions: {found.missing} missing, {found.extra} extra, {found.different} different"
-            )
+        for name, table in found.tables.items():
+            if table.missing or table.extra or table.different:
+                wrong.append(
+                    f"{name}: {table.missing} missing, {table.extra} extra, {table.different} different"
+                )
         # What the plan says of sessions holds whatever is delivered again; the broker's own count says how
         # often that was.
         planned = truth.events
@@ -240,11 +241,12 @@ class Deployment:
         if letters != refused:
             differing = sorted(set(letters.items()) ^ set(refused.items()))
             wrong.append(f"dead letters: {len(differing)} differ, as {differing[:5]}")
-        if found.open:
-            wrong.append(f"{found.open} sessions have not closed")
+        if found.sessions.open:
+            wrong.append(f"{found.sessions.open} sessions have not closed")
         counts = ", ".join(f"{name} {count:,}" for name, count in outcome.report.events.items())
         exact = "differ" if wrong else "are exact"
-        self.report(f"{found.rows:,} sessions {exact}; events {counts}; {len(letters)} dead letters")
+        rows = ", ".join(f"{table.rows:,} {name}" for name, table in found.tables.items())
+        self.report(f"{rows} {exact}; events {counts}; {len(letters)} dead letters")
         return wrong
 
     async def _refused(self, ends: dict[tuple[str, int], int]) -> dict[Place, str]:

@@ -1,4 +1,4 @@
-"""``verify`` finds what is wrong: each way in which the stream could err, done on purpose to a true store."""
+"""``verify`` finds what is wrong with sessions and counts: each way to err, done on purpose to a store."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import msgspec
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from streams.adapters.buyer_rows import customer_rows
 from streams.adapters.clickhouse import Store, StoreError, connect, migrate
 from streams.adapters.rows import event_rows, ingest_rows, session_rows
 from streams.adapters.verify import VerifyReport, verify
+from streams.domain.checkup import evaluate
 from streams.domain.facts import SessionFact, session_id, tombstone
+from streams.domain.outlook import DEFAULT_MODEL
 from streams.domain.policy import HOUR, MINUTE, Policy
+from streams.domain.session import Session
 from streams.settings import Settings
 from tests.builders import NOON, cart, record, visit
 
@@ -27,7 +31,10 @@ WATERMARKS: Final = (NOON + HOUR, NOON + 20 * MINUTE)
 
 
 class Shop:
-    """A store whose every customer bounced once, at NOON, and whose counts agree."""
+    """A store whose every customer bounced once, at NOON, and whose counts agree.
+
+    The sessions of the first partition have closed, so their customers have profiles.
+    """
 
     def __init__(self, url: str, store: Store, client: Client) -> None:
         self.url, self._store, self.client = url, store, client
@@ -39,6 +46,8 @@ class Shop:
             store.insert("events", event_rows(records, SETTINGS))
             self.publish(partition, *(bounce(name) for name in customers(partition)))
             self.count(partition, received=len(records), applied=len(records))
+        told = [record("customers", msgspec.json.encode(prospect(name)), key=b"c") for name in customers(0)]
+        store.insert("customers", customer_rows(told, SETTINGS))
 
     def publish(self, partition: int, *facts: SessionFact) -> None:
         """Store sessions as if they had come from the topic's partition."""
@@ -66,6 +75,13 @@ def customers(partition: int) -> list[str]:
     return [f"p{partition}-{n}" for n in range(CUSTOMERS)]
 
 
+def prospect(customer: str) -> Any:
+    """The profile of one visit at NOON."""
+    seen = [Session(NOON, NOON, 1, 1)]
+    (fact,) = evaluate(customer, "s1", None, (), seen, DEFAULT_MODEL, WATERMARKS[0], POLICY).facts
+    return fact
+
+
 def bounce(customer: str, **changes: Any) -> SessionFact:
     """The fact of one visit at NOON."""
     fact = msgspec.structs.replace(
@@ -84,7 +100,8 @@ def shop(database: str) -> Iterator[Shop]:
 def test_a_true_store_is_exact_and_only_closed_sessions_are_judged(shop: Shop) -> None:
     report = shop.verify()
     assert report.exact
-    assert (report.rows, report.open) == (CUSTOMERS, CUSTOMERS)
+    assert (report.sessions.rows, report.sessions.open) == (CUSTOMERS, CUSTOMERS)
+    assert report.customers.rows == CUSTOMERS
     assert report.conservation == {
         "received": 2 * CUSTOMERS,
         "applied": 2 * CUSTOMERS,
@@ -95,10 +112,8 @@ def test_a_true_store_is_exact_and_only_closed_sessions_are_judged(shop: Shop) -
 
 
 def test_a_watermark_that_is_given_goes_before_the_stored_ones(shop: Shop) -> None:
-    assert (shop.verify(watermark=NOON + HOUR).rows, shop.verify(watermark=NOON + 30 * MINUTE).rows) == (
-        2 * CUSTOMERS,
-        0,
-    )
+    assert shop.verify(watermark=NOON + HOUR).sessions.rows == 2 * CUSTOMERS
+    assert shop.verify(watermark=NOON + 30 * MINUTE).sessions.rows == 0
 
 
 def test_each_wrong_column_is_found_and_named(shop: Shop) -> None:

@@ -15,8 +15,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from schemas.topics import INPUTS
-from streams.adapters.clickhouse import Store, connect, migrate, sql_dir
+from streams.adapters.clickhouse import Store, connect, migrate
 from streams.adapters.rows import event_rows, input_rows
+from streams.adapters.verify import parameters, text
 from streams.domain.events import Input
 from streams.domain.facts import session_id
 from streams.domain.policy import MINUTE, Policy
@@ -37,13 +38,8 @@ ALL: Final = {"parts": list(range(8)), "sub": 0, "subs": 1}
 
 def oracle(client: Client, policy: Policy = POLICY, **slice_of: int) -> list[Row]:
     """The rows of sessions.sql."""
-    query = (sql_dir() / "verify" / "sessions.sql").read_text()
-    durations = {
-        "gap_ms": policy.gap,
-        "recovery_ms": policy.recovery_window,
-        "amendment_ms": policy.amendment_window,
-    }
-    return list(client.query(query, parameters={**durations, **ALL, **slice_of}).named_results())
+    meaning = parameters(policy, {})
+    return list(client.query(text("sessions"), parameters={**meaning, **ALL, **slice_of}).named_results())
 
 
 def tell(store: Store, client: Client) -> None:
