@@ -1,21 +1,37 @@
 -- Question: who crossed into lapsed, and who returned from it?
 -- Parameters: shop, one shop, or all if empty; zone, of the shops' days; since and until, the first and the last day.
 -- Grain: one crossing of one customer in one shop. A day's rows are the counts of `churn_daily`.
-WITH steps AS
+WITH
+buyers AS
 (
     SELECT
         shop_id,
         customer_id,
-        at,
-        anchor,
-        to_state,
-        -- A buyer who was forgotten and buys again is new to the stream, and had lapsed for us.
-        if(from_state = 'prospect', lagInFrame(to_state) OVER so_far, from_state) AS before
+        arraySort(groupArray((at, anchor, assumeNotNull(from_state), assumeNotNull(to_state)))) AS steps,
+        arrayMap(i -> if(i > 1, steps[i - 1].4, ''), arrayEnumerate(steps)) AS stages_before
     FROM transitions FINAL
     WHERE kind = 'stage' AND ({shop:String} = '' OR shop_id = {shop:String})
-    WINDOW so_far AS (
-        PARTITION BY shop_id, customer_id ORDER BY at, anchor ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    )
+    GROUP BY shop_id, customer_id
+),
+crossings AS
+(
+    SELECT
+        shop_id,
+        customer_id,
+        arrayJoin(arrayFilter(
+            (step, before) -> (
+                (step.4 = 'lapsed'
+                -- A buyer who was forgotten and buys again is new to the stream, and had lapsed for us.
+                OR if(step.3 = 'prospect', before, step.3) = 'lapsed')
+                AND toDate32(step.1, {zone:String}) BETWEEN {since:Date32} AND {until:Date32}
+            ),
+            steps,
+            stages_before
+        )) AS step,
+        step.1 AS at,
+        step.2 AS anchor,
+        step.4 AS to_state
+    FROM buyers
 )
 SELECT
     s.shop_id AS shop_id,
@@ -27,7 +43,7 @@ SELECT
     c.purchase_days AS purchase_days,
     c.monetary AS monetary,
     c.currency AS currency
-FROM steps AS s
+FROM crossings AS s
 -- Who was forgotten since has no profile any more: nulls.
 LEFT JOIN
 (
@@ -38,7 +54,6 @@ LEFT JOIN
         toNullable(monetary) AS monetary,
         currency
     FROM customers FINAL
+    WHERE {shop:String} = '' OR shop_id = {shop:String}
 ) AS c ON c.shop_id = s.shop_id AND c.customer_id = s.customer_id
-WHERE (s.to_state = 'lapsed' OR s.before = 'lapsed')
-    AND toDate32(s.at, {zone:String}) BETWEEN {since:Date32} AND {until:Date32}
 ORDER BY shop_id, day, moved, customer_id, s.at

@@ -7,40 +7,39 @@
 -- `lapsed` counts who stands there, `crossed` and `returned` count what transitions claim, so that
 -- lapsed(d) - lapsed(d - 1) = crossed(d) - returned(d) says something. `churn_crossings` names them.
 WITH
-steps AS
+buyers AS
 (
     SELECT
         shop_id,
-        toDate32(at, {zone:String}) AS day,
-        toStartOfMonth(toDate32(first_value(at) OVER whole, {zone:String})) AS first_month,
-        row_number() OVER so_far = 1 AS is_first,
-        to_state = 'lapsed' AS is_lapsed,
-        -- A buyer who was forgotten and buys again is new to the stream, and had lapsed for us.
-        if(from_state = 'prospect', lagInFrame(to_state) OVER so_far, from_state) = 'lapsed' AS has_returned,
-        leadInFrame(toNullable(toDate32(at, {zone:String}))) OVER whole AS next_day
+        arraySort(groupArray((at, anchor, assumeNotNull(from_state), assumeNotNull(to_state)))) AS steps,
+        arrayMap(i -> if(i > 1, steps[i - 1].4, ''), arrayEnumerate(steps)) AS stages_before
     FROM transitions FINAL
     WHERE kind = 'stage' AND ({shop:String} = '' OR shop_id = {shop:String})
-    WINDOW
-        so_far AS (
-            PARTITION BY shop_id, customer_id ORDER BY at, anchor
-            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-        ),
-        whole AS (
-            PARTITION BY shop_id, customer_id ORDER BY at, anchor
-            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
-        )
+    GROUP BY shop_id, customer_id
 ),
--- What each step adds to the counts of a day; who stands as lapsed does so until the next step.
+-- What each step adds to the counts of its day: (day, buyers, lapsed, crossed, returned).
 moves AS
 (
     SELECT
         shop_id,
+        toStartOfMonth(toDate32(steps[1].1, {zone:String})) AS first_month,
         arrayJoin(if({by_cohort:Bool}, [NULL, toNullable(first_month)], [NULL])) AS cohort,
-        arrayJoin([
-            (toNullable(day), toInt64(is_first), toInt64(is_lapsed), toInt64(is_lapsed), toInt64(has_returned)),
-            (next_day, 0, -toInt64(is_lapsed), 0, 0)
-        ]) AS move
-    FROM steps
+        arrayJoin(arrayFilter(
+            m -> m.2 != 0 OR m.3 != 0 OR m.4 != 0 OR m.5 != 0,
+            arrayMap(
+                (step, before) -> (
+                    toDate32(step.1, {zone:String}),
+                    toInt64(before = ''),
+                    toInt64(step.4 = 'lapsed') - toInt64(before = 'lapsed'),
+                    toInt64(step.4 = 'lapsed'),
+                    -- A buyer who was forgotten and buys again is new to the stream, and had lapsed for us.
+                    toInt64(if(step.3 = 'prospect', before, step.3) = 'lapsed')
+                ),
+                steps,
+                stages_before
+            )
+        )) AS move
+    FROM buyers
 ),
 -- All that was before the first day counts as of the day before it.
 by_day AS
@@ -48,11 +47,11 @@ by_day AS
     SELECT
         shop_id,
         cohort,
-        greatest(assumeNotNull(move.1), {since:Date32} - 1) AS day,
+        greatest(move.1, {since:Date32} - 1) AS day,
         sum(move.2) AS new_buyers,
         sum(move.3) AS more_lapsed,
         sum(move.4) AS crossers,
-        sum(ifNull(move.5, 0)) AS returners
+        sum(move.5) AS returners
     FROM moves
     WHERE move.1 <= {until:Date32}
     GROUP BY shop_id, cohort, day

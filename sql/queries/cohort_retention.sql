@@ -7,25 +7,23 @@
 -- Purchases are sessions with an order that was not fully reversed, on the day on which the session began: raw
 -- events are not needed. All sessions are looked at, because who bought earlier is in an earlier cohort.
 WITH
-purchases AS
+buyers AS
 (
-    SELECT shop_id, customer_id, toStartOfMonth(toDate32(started_at, {zone:String})) AS month
+    SELECT
+        shop_id,
+        groupUniqArray(toStartOfMonth(toDate32(started_at, {zone:String}))) AS months,
+        arrayMin(months) AS cohort
     FROM sessions FINAL
     WHERE orders > 0
         AND ({shop:String} = '' OR shop_id = {shop:String})
         AND toDate32(started_at, {zone:String}) <= {until:Date32}
-    GROUP BY shop_id, customer_id, month
-),
-months AS
-(
-    SELECT shop_id, month, min(month) OVER (PARTITION BY shop_id, customer_id) AS cohort
-    FROM purchases
+    GROUP BY shop_id, customer_id
+    HAVING cohort >= toStartOfMonth({cohorts_since:Date32})
 ),
 counted AS
 (
-    SELECT shop_id, cohort, dateDiff('month', cohort, month) AS months_since, count() AS buyers
-    FROM months
-    WHERE cohort >= toStartOfMonth({cohorts_since:Date32})
+    SELECT shop_id, cohort, dateDiff('month', cohort, arrayJoin(months)) AS months_since, count() AS buyers
+    FROM buyers
     GROUP BY shop_id, cohort, months_since
 )
 SELECT
