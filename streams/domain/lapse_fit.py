@@ -222,11 +222,11 @@ def calibrate(
     columns = np.column_stack([np.ones(len(came)), odds, np.log1p(buyers.x)])
 
     def loss(w: Floats) -> tuple[float, Floats]:
-        z = columns @ w
-        value = np.logaddexp(0, z) @ buyers.count - came @ z
+        z = np.einsum("ij,j->i", columns, w)
+        value = _dot(np.logaddexp(0, z), buyers.count) - _dot(came, z)
         # A weak pull towards no calibration keeps the weights finite where outcomes separate.
         pull = w - np.array([0.0, 1.0, 0.0])
-        gradient = columns.T @ (expit(z) * buyers.count - came) + pull
+        gradient = np.einsum("ij,i->j", columns, expit(z) * buyers.count - came) + pull
         return float(value + pull @ pull / 2) / total, gradient / total
 
     found = minimize(loss, np.array([0.0, 1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-7})
@@ -260,7 +260,7 @@ class _Likelihood:
         self.buyers = buyers
         self.total = float(buyers.count.sum())
         self.xs, self.of_x = np.unique(buyers.x, return_inverse=True)
-        self.count_of_x = np.bincount(self.of_x, weights=buyers.count)
+        self.count_of_x: Floats = np.bincount(self.of_x, weights=buyers.count).astype(np.float64)
         self.y = self.xs + (1.0 if first_purchase_may_be_last else 0.0)
         self.chances = self.y[self.of_x]
 
@@ -275,29 +275,37 @@ class _Likelihood:
         gone = expit(against)
         # logaddexp(alive, lapsed) with the alive part taken out, so that nothing overflows.
         last = -shape * active + np.logaddexp(0.0, against)
-        value = last @ own.count
-        value += weight @ (gammaln(r + x) - gammaln(r) + betaln(a, b + y) - betaln(a, b))
+        value = _dot(last, own.count)
+        value += _dot(weight, gammaln(r + x) - gammaln(r) + betaln(a, b + y) - betaln(a, b))
         value += self.total * r * logs[1]
 
         gone_weight = gone * own.count
         alive_weight = own.count - gone_weight
         gone_of_x = np.bincount(self.of_x, weights=gone_weight, minlength=len(x))
-        by_r = weight @ (digamma(r + x) - digamma(r)) + self.total * logs[1]
-        by_r -= active @ alive_weight + lapsed @ gone_weight
+        by_r = _dot(weight, digamma(r + x) - digamma(r)) + self.total * logs[1]
+        by_r -= _dot(active, alive_weight) + _dot(lapsed, gone_weight)
         by_alpha = self.total * r / alpha
-        by_alpha -= (shape / (alpha + own.T)) @ alive_weight + (shape / (alpha + own.t_x)) @ gone_weight
-        by_sum = weight @ (digamma(a + b) - digamma(a + b + y))
+        by_alpha -= _dot(shape / (alpha + own.T), alive_weight)
+        by_alpha -= _dot(shape / (alpha + own.t_x), gone_weight)
+        by_sum = _dot(weight, digamma(a + b) - digamma(a + b + y))
         by_a = by_sum + gone_of_x.sum() / a
         could = y > 0
-        by_b = by_sum + weight @ (digamma(b + y) - digamma(b)) - (gone_of_x[could] / (b + y[could] - 1)).sum()
+        by_b = by_sum + _dot(weight, digamma(b + y) - digamma(b))
+        by_b -= (gone_of_x[could] / (b + y[could] - 1)).sum()
         gradient = np.array([by_r * r, by_alpha * alpha, by_a * a, by_b * b])
         return -float(value) / self.total, -gradient / self.total
 
 
 def _starts(buyers: Buyers) -> list[Floats]:
     """Where to begin: the mean rate of these buyers; buyers alike or not, lapsing seldom or often."""
-    rate = max(float(buyers.x @ buyers.count) / max(float(buyers.T @ buyers.count), 1e-9), 1e-9)
+    rate = max(_dot(buyers.x, buyers.count) / max(_dot(buyers.T, buyers.count), 1e-9), 1e-9)
     starts = []
     for r, a, b in ((0.5, 1.0, 3.0), (2.0, 0.3, 3.0)):
         starts.append(np.clip(np.log([r, r / rate, a, b]), *_EDGES))
     return starts
+
+
+def _dot(one: Floats, other: Floats) -> float:
+    """Their product, without BLAS: its threads wait for one another by spinning, which beside other processes
+    takes several times as long as the whole fit."""
+    return float(np.einsum("i,i->", one, other))

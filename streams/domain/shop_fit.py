@@ -103,6 +103,9 @@ def learn(
         seen = lesson.get(shop)
         if found.basis != "own":
             learnt[shop] = every
+        elif found.fit is of_other.fit:
+            # All buyers are this shop's: the same lesson too.
+            learnt[shop] = replace(every, basis="own")
         elif seen is not None and enough(seen.buyers):
             learnt[shop] = taught(found, then_shops[shop], seen)
         elif every.comeback is None:
