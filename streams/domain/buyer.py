@@ -153,22 +153,29 @@ class History(Struct, array_like=True, gc=False):
         """Days from the first purchase to the last."""
         return self.last_day - self.first_day
 
-    def main_currency(self) -> str:
-        """The currency of most standing orders, the first by name of several; "" where none is named."""
+    def main(self) -> tuple[str, Money]:
+        """The currency of most standing orders, the first by name of several, "" where none is named;
+        and what was bought in it, with the orders that name none."""
+        if len(self.money) == 1:
+            ((currency, money),) = self.money.items()
+            return currency, money
         named = [(-money.orders, currency) for currency, money in self.money.items() if currency]
-        return min(named)[1] if named else ""
-
-    def main_money(self, currency: str) -> Money:
-        """What was bought in ``currency``, with the orders that name none."""
+        currency = min(named)[1] if named else ""
         money = self.money.get(currency, Money())
         nameless = self.money.get("") if currency else None
         if nameless is None:
-            return money
+            return currency, money
         pairs = zip(msgspec.structs.astuple(money), msgspec.structs.astuple(nameless), strict=True)
-        return Money(*(a + b for a, b in pairs))
+        return currency, Money(*(a + b for a, b in pairs))
+
+    def mixed(self) -> bool:
+        """Whether standing orders name more than one currency."""
+        return len(self.money) - ("" in self.money) > 1
 
     def preferred(self) -> tuple[str, ...]:
         """At most three categories, by standing orders, then the latest bought, then name."""
+        if len(self.categories) < 2:
+            return tuple(self.categories)
         ranked = sorted((-c.orders, -c.last_at, name) for name, c in self.categories.items())
         return tuple(name for _, _, name in ranked[:3])
 

@@ -38,6 +38,7 @@ def day_of(t: int, zone: str) -> int:
     return day if start_of(day, zone) <= t else day - 1
 
 
+@lru_cache(maxsize=65_536)
 def date_of(day: int) -> date:
     """``day`` as a date."""
     return date.fromordinal(_EPOCH_ORDINAL + day)

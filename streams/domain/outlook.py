@@ -53,6 +53,22 @@ class Chances(NamedTuple):
     expected: float
 
 
+class Outlook(Struct, frozen=True, gc=False):
+    """What a profile shows: the chances, and these to two decimals; days from the last purchase day to the
+    one by which the next is expected."""
+
+    chances: Chances
+    alive: float
+    returns: float
+    expected: float
+    due: int | None
+
+
+def outlook(model: ShopModel, x: int, t_x: int, T: int) -> Outlook:
+    """All that a profile shows as of the day T, found by one look-up."""
+    return _outlook(model.lapse, model.comeback, x, t_x, T)
+
+
 def chances(model: ShopModel, x: int, t_x: int, T: int) -> Chances:
     """The chances as of the day T."""
     return _chances(model.lapse, model.comeback, x, t_x, T)
@@ -75,6 +91,13 @@ def due_after(model: ShopModel, x: int, t_x: int) -> int | None:
 
 # In whole days many buyers have the same history, one-time buyers above all, and asking costs far more than
 # finding the answer again.
+@lru_cache(maxsize=_KEPT_ANSWERS)
+def _outlook(lapse: Parameters, comeback: Comeback | None, x: int, t_x: int, T: int) -> Outlook:
+    chance = _chances(lapse, comeback, x, t_x, T)
+    shown = (round(chance.alive, 2), round(chance.returns, 2), round(chance.expected, 2))
+    return Outlook(chance, *shown, _due_after(lapse, x, t_x))
+
+
 @lru_cache(maxsize=_KEPT_ANSWERS)
 def _chances(lapse: Parameters, comeback: Comeback | None, x: int, t_x: int, T: int) -> Chances:
     expected = lapse.expected(x, t_x, T, AHEAD)
