@@ -99,6 +99,15 @@ FAILURES: dict[str, tuple[list[str], dict[str, str], str]] = {
     "a directory without a demo": (["sql", "SELECT 1", "--data-dir", "@/demo-less"], {}, "holds no data"),
     "a directory without a demo to verify": (["verify", "--data-dir", "@/demo-less"], {}, "holds no data"),
     "a letter's place that is none": (["dead-letters", "show", "visits-3-1"], {}, "TOPIC:PARTITION:OFFSET"),
+    "a broker that is not there for models": (["model", "show", "--kafka", NOWHERE], {}, NOWHERE),
+    "a broker that is not there for a fit": (["model", "fit", "--kafka", NOWHERE], {}, NOWHERE),
+    "a store that is not there for a fit": (
+        ["model", "fit", "--dry-run", "--clickhouse", NO_STORE],
+        {},
+        "127.0.0.1:1",
+    ),
+    "a day that is none": (["model", "fit", "--as-of", "31.3.2026"], {}, "no day like 2026-03-31"),
+    "a span of hours": (["model", "backtest", "--within", "36h"], {}, "whole days"),
     "a retry of nothing": (["dead-letters", "retry"], {}, "--reason R --all"),
     "a retry of all without a reason": (["dead-letters", "retry", "--all"], {}, "--reason R --all"),
     "one key for several letters": (
