@@ -60,7 +60,12 @@ def fit_models(
     The same stored data and day give the same models but for ``version``, which is also when it was fitted.
     Raises StoreError.
     """
-    day = statistics.today() if as_of is None else as_of
+    today = statistics.today()
+    day = today if as_of is None else as_of
+    if day > today:
+        raise StoreError(
+            f"the stream has come to {date_of(today)}: silence until {date_of(day)} is not known"
+        )
     now = statistics.buyers(day)
     if only is not None and only not in now:
         raise StoreError(f"shop {only!r} has no buyer in `customers`: there is nothing to fit")
