@@ -12,8 +12,9 @@ a refund or a late order takes away what it rested on.
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
+from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
 from streams.domain.buyer import Asked, Buyer, Episode, History
@@ -27,7 +28,7 @@ from streams.domain.profile import Profile, discount_prone, price_sensitive
 _STILL_BUYING: Final = ("new", "active", "won_back")
 
 
-class Ground(NamedTuple):
+class Ground(Struct, frozen=True, gc=False):
     """What actions rest on. standing: the moments of the ledger's standing orders."""
 
     history: History
@@ -66,7 +67,7 @@ def is_open(asked: Asked, history: History, last: Episode | None) -> bool:
 def _wanted(buyer: Buyer, ground: Ground, policy: Policy) -> list[Asked]:
     if not ground.episodes:
         return []
-    _, stage, since = ground.line
+    stage, since = ground.line.stage, ground.line.since
     profile, last = ground.profile, ground.episodes[-1]
     if stage in _STILL_BUYING:
         wanted = []

@@ -16,7 +16,8 @@ it is bounded, whatever a customer does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple, Protocol
+from operator import attrgetter
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct, field
@@ -34,6 +35,8 @@ LONGEST_CATEGORY: Final = 64
 
 SHORT_SPAN: Final = 30
 LONG_SPAN: Final = 90
+
+_moment: Final = attrgetter("at", "id")
 
 
 class Money(Struct, array_like=True, frozen=True, gc=False):
@@ -86,17 +89,29 @@ class History(Struct, array_like=True, gc=False):
 
     def copy(self) -> History:
         """Another history that can be taken further."""
-        twin: History = msgspec.structs.replace(
-            self, gaps=self.gaps[:], money=self.money.copy(), categories=self.categories.copy()
+        return History(
+            self.days,
+            self.first_day,
+            self.last_day,
+            self.first_at,
+            self.last_at,
+            self.anchor,
+            self.gaps,  # replaced, never changed
+            self.squares,
+            self.orders,
+            self.reversed,
+            self.discounted,
+            self.money.copy(),
+            self.categories.copy(),
+            self.upto,
         )
-        return twin
 
     def take(self, order: Pending, policy: Policy) -> bool:
         """Take in the next order by moment; whether it begins a new purchase occasion."""
         at = order.at
         self.upto = (at, order.id)
         record = order.record
-        back = record.refunded(policy.amendment_window)
+        back = record.refunded(policy.amendment_window) if record.amendments else 0
         if back is None:
             self.reversed += 1
             return False
@@ -116,17 +131,18 @@ class History(Struct, array_like=True, gc=False):
         if record.discount > 0:
             self.discounted += 1
         currency = record.currency or ""
+        net = max(0, record.total - back)
         had = self.money.get(currency)
-        if had is None and len(self.money) < MOST_CURRENCIES:
-            had = Money()
         if had is not None:
             self.money[currency] = Money(
                 had.orders + 1,
                 had.gross + record.gross,
                 had.discount + record.discount,
-                had.net + max(0, record.total - back),
+                had.net + net,
                 had.pieces + record.pieces,
             )
+        elif len(self.money) < MOST_CURRENCIES:
+            self.money[currency] = Money(1, record.gross, record.discount, net, record.pieces)
         for name in record.categories:
             self._buy(name[:LONGEST_CATEGORY], day, at)
         return fresh
@@ -180,7 +196,7 @@ class History(Struct, array_like=True, gc=False):
         return tuple(name for _, _, name in ranked[:3])
 
 
-class Pending(NamedTuple):
+class Pending(Struct, frozen=True, gc=False):
     """An order of the ledger with its moment."""
 
     at: int
@@ -315,21 +331,17 @@ def pending(buyer: Buyer, orders: Iterable[OrderRecord]) -> list[Pending]:
     found = []
     for record in orders:
         moment = record.moment()
-        if moment is not None and (moment[1], moment[2]) > upto:
+        if moment is not None and moment[1:] > upto:
             found.append(Pending(moment[1], moment[2], record))
-    found.sort()
+    if len(found) > 1:
+        found.sort(key=_moment)
     return found
 
 
 def is_settled(buyer: Buyer | None, record: OrderRecord) -> bool:
     """Whether the ledger may forget the order: it is folded, or was never mentioned."""
     moment = record.moment()
-    return moment is None or (buyer is not None and (moment[1], moment[2]) <= buyer.settled.upto)
-
-
-def can_settle(order: Pending, now: int, policy: Policy) -> bool:
-    """Whether no accepted event can change the order any more."""
-    return now > order.record.expires(policy.amendment_window, policy.horizon)
+    return moment is None or (buyer is not None and moment[1:] <= buyer.settled.upto)
 
 
 def history(buyer: Buyer, orders: Iterable[OrderRecord], now: int, policy: Policy) -> History:
@@ -364,7 +376,7 @@ def leave(buyer: Buyer, session: Activity, policy: Policy) -> None:
 
 def by_day(kept: list[Day], sessions: Iterable[Activity], zone: str) -> list[Day]:
     """``kept`` and the sessions' activity, a day at most once, in order."""
-    days = {day.day: day for day in kept}
+    days = {day.day: day for day in kept} if kept else {}
     for session in sessions:
         number = day_of(session.start, zone)
         had = days.get(number)
@@ -374,7 +386,7 @@ def by_day(kept: list[Day], sessions: Iterable[Activity], zone: str) -> list[Day
         elif not (visits or favorites or carts):
             continue
         days[number] = Day(number, visits, favorites, carts)
-    return [days[number] for number in sorted(days)]
+    return [days[number] for number in sorted(days)] if len(days) > 1 else list(days.values())
 
 
 def recent(activity: list[Day], today: int) -> list[Day]:
@@ -386,10 +398,14 @@ def recent(activity: list[Day], today: int) -> list[Day]:
 
 def activity_changes_on(activity: list[Day], today: int) -> int | None:
     """The next day on which some of it leaves one of the two spans; None if there is none."""
-    leaves = [
-        day.day + span for day in activity for span in (SHORT_SPAN, LONG_SPAN) if day.day + span > today
-    ]
-    return min(leaves, default=None)
+    soonest = None
+    for day in activity:
+        leaves = day.day + SHORT_SPAN
+        if leaves <= today:
+            leaves = day.day + LONG_SPAN
+        if leaves > today and (soonest is None or leaves < soonest):
+            soonest = leaves
+    return soonest
 
 
 def unit_price(money: Money) -> int | None:

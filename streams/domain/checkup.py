@@ -8,7 +8,9 @@ an order that can be settled. What silence does begins with a local day.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from streams.domain import actions, lifecycle, profile
 from streams.domain.actions import Ground
@@ -22,7 +24,6 @@ from streams.domain.buyer import (
     Tiers,
     activity_changes_on,
     by_day,
-    can_settle,
     pending,
     recent,
 )
@@ -41,7 +42,7 @@ AT_ONCE: Final = 0
 _NO_CHANCES: Final = Chances(0.0, 0.0, 0.0)
 
 
-class Evaluation(NamedTuple):
+class Evaluation(Struct, frozen=True, gc=False):
     """facts: to be told, in any order. wake_at: the watermark (ms) at which time alone changes something
     next; AT_ONCE: in the next step, NEVER: only an event does. buyer: to be kept, None if nothing is."""
 
@@ -50,20 +51,22 @@ class Evaluation(NamedTuple):
     buyer: Buyer | None
 
 
-class _Purchases(NamedTuple):
+class _Purchases(Struct, frozen=True, gc=False):
     """All purchases up to now, and how far they can be settled.
 
     episodes: of the last settled occasion, and of each in the ledger. standing: moments of the ledger's
-    standing orders. settled: the history that nothing can change any more. unsettled: the first order that is
-    not part of it. later: the moment of the first order still to come, by the watermark.
+    standing orders. settled: the history that nothing can change any more. unsettled: the moment of the first
+    order that is not part of it; until: the watermark up to which it may change. later: the moment of the
+    first order still to come, by the watermark.
     """
 
     history: History
     episodes: list[Episode]
     standing: set[int]
     settled: History
-    unsettled: Pending | None
-    later: int | None
+    unsettled: int | None
+    until: int
+    later: int
 
 
 def evaluate(
@@ -106,7 +109,9 @@ def evaluate(
     seen = buyer.seen
     if sessions:
         activity = recent(by_day(activity, sessions, policy.zone), today)
-        seen = max(seen, *(session.end for session in sessions))
+        for session in sessions:
+            if session.end > seen:
+                seen = session.end
     if ledger or buyer.settled.days or buyer.told or buyer.asked:
         purchases = _purchases(buyer, ledger, now, policy)
         history = purchases.history
@@ -115,16 +120,21 @@ def evaluate(
         drawn, stage = ground.profile, ground.line.stage
         lifecycle.tell(buyer, ground.line.steps, model, policy, version, _withdrawal(changed))
         actions.ask(buyer, ground, policy, version)
-        facts += [lifecycle.fact(customer_id, shop_id, t) for t in buyer.told if t.version == version]
-        facts += [actions.fact(customer_id, shop_id, a, policy) for a in buyer.asked if a.version == version]
+        for told in buyer.told:
+            if told.version == version:
+                facts.append(lifecycle.fact(customer_id, shop_id, told))
+        for asked in buyer.asked:
+            if asked.version == version:
+                facts.append(actions.fact(customer_id, shop_id, asked, policy))
         if _tell_tier(buyer, drawn, today, changed, version):
             facts.append(_tier_fact(customer_id, shop_id, buyer.tier, policy))
         _settle(buyer, purchases, now, policy)
-        unsettled, later = purchases.unsettled, purchases.later
+        until, later = purchases.until, purchases.later
     else:
-        history, stage, unsettled, later = buyer.settled, "prospect", None, None
+        history, stage, until, later = buyer.settled, "prospect", NEVER, NEVER
         drawn = profile.of_prospect(history.reversed, activity, today, seen, model.version)
-    silent = not sessions and now > _remembered_until(history, seen, policy)
+    remembered = _remembered_until(history, seen, policy)
+    silent = not sessions and now > remembered
     past = silent and not ledger
     if past and not facts:
         return _forget(customer_id, shop_id, buyer, today, version)
@@ -138,40 +148,46 @@ def evaluate(
     if buyer.told or buyer.asked:
         _forget_what_is_final(buyer, history, version)
     buyer.checked, buyer.model = now, model.version
-    wake_at = _wake_at(history, stage, drawn, activity, seen, unsettled, later, model, now, today, policy)
+    wake_at = min(later, until + 1, _wake_at(history, stage, drawn, activity, model, today, policy))
+    if now <= remembered < wake_at:
+        wake_at = remembered + 1
     # What was told just now may have to be told again, and what was folded just now is still in the caller's
     # ledger, so nobody is forgotten before the next step.
-    soon = past or (silent and unsettled is None and later is None)
+    soon = past or (silent and until == NEVER and later == NEVER)
     return Evaluation(facts, AT_ONCE if soon else wake_at, buyer)
 
 
 def _purchases(buyer: Buyer, ledger: Sequence[Pending], now: int, policy: Policy) -> _Purchases:
     history = settled = buyer.settled
     episodes = buyer.episodes[:1] if settled.days else []
+    known = {episode.anchor: episode for episode in buyer.episodes} if buyer.episodes else {}
     standing: set[int] = set()
-    unsettled: Pending | None = None
-    later: int | None = None
-    if ledger:
-        known = {episode.anchor: episode for episode in buyer.episodes}
-        history = settled.copy()
-        for order in ledger:
-            if order.at > now:
-                later = order.at
-                break
-            if unsettled is None and not can_settle(order, now, policy):
-                unsettled, settled = order, history
-                history = history.copy()
-            before = history.orders
-            if history.take(order, policy):
-                episode = known.get(order.at)
-                if episode is None or episode.x != history.x or episode.t_x != history.t_x:
-                    episode = Episode(order.at, history.last_day, history.x, history.t_x)
-                episodes.append(episode)
-            if history.orders > before:
-                standing.add(order.at)
+    unsettled: int | None = None
+    until = later = NEVER
+    for order in ledger:
+        at = order.at
+        if at > now:
+            later = at
+            break
         if unsettled is None:
-            settled = history
-    return _Purchases(history, episodes, standing, settled, unsettled, later)
+            expires = order.record.expires(policy.amendment_window, policy.horizon)
+            if now <= expires:
+                unsettled, until, settled = at, expires, history
+                history = history.copy()
+            elif history is buyer.settled:
+                history = history.copy()
+        before = history.orders
+        if history.take(order, policy):
+            episode = known.get(at)
+            x, t_x = history.days - 1, history.last_day - history.first_day
+            if episode is None or episode.x != x or episode.t_x != t_x:
+                episode = Episode(at, history.last_day, x, t_x)
+            episodes.append(episode)
+        if history.orders > before:
+            standing.add(at)
+    if unsettled is None:
+        settled = history
+    return _Purchases(history, episodes, standing, settled, unsettled, until, later)
 
 
 def _look(
@@ -197,7 +213,9 @@ def _look(
 
 def _cause(buyer: Buyer, history: History, model: ShopModel) -> Cause:
     """What has changed since the last check-up, before anything else; remembers what stands now."""
-    net = sum(money.net for money in history.money.values())
+    net = 0
+    for money in history.money.values():
+        net += money.net
     if history.reversed > buyer.reversed:
         cause: Cause = "refund"
     elif history.orders > buyer.orders:
@@ -260,7 +278,7 @@ def _settle(buyer: Buyer, purchases: _Purchases, now: int, policy: Policy) -> No
     buyer.episodes = episodes
     final = now - policy.horizon
     if purchases.unsettled is not None:
-        final = min(final, purchases.unsettled.at)
+        final = min(final, purchases.unsettled)
     buyer.final = max(buyer.final, final)
 
 
@@ -313,37 +331,23 @@ def _wake_at(
     stage: Stage,
     drawn: Profile,
     activity: list[Day],
-    seen: int,
-    unsettled: Pending | None,
-    later: int | None,
     model: ShopModel,
-    now: int,
     today: int,
     policy: Policy,
 ) -> int:
-    wakes = []
-    if later is not None:
-        wakes.append(later)
-    if unsettled is not None:
-        wakes.append(unsettled.record.expires(policy.amendment_window, policy.horizon) + 1)
-    forgets = _remembered_until(history, seen, policy) + 1
-    if forgets > now:
-        wakes.append(forgets)
-    if stage in ("prospect", "lapsed"):
-        days = []
-        if (day := activity_changes_on(activity, today)) is not None:
-            days.append(day)
-        if stage == "lapsed":
-            last = history.last_day
-            cuts = model.cuts
-            if cuts and (recency := next_recency_change(today - last, cuts.recency)) is not None:
-                days.append(last + recency)
-            fades = fades_after(model, history.x, history.t_x, drawn.alive or 0.0)
-            if fades is not None:
-                days.append(max(last + fades, today + 1))
-        if days:
-            wakes.append(start_of(min(days), policy.zone))
-    else:
+    """The beginning of the next day that changes something by itself."""
+    if stage not in ("prospect", "lapsed"):
         # The daily check-up: chances, scores and reminders may all have moved.
-        wakes.append(start_of(today + 1, policy.zone))
-    return min(wakes, default=NEVER)
+        return start_of(today + 1, policy.zone)
+    day = activity_changes_on(activity, today) if activity else None
+    if stage == "lapsed":
+        last = history.last_day
+        days = [] if day is None else [day]
+        cuts = model.cuts
+        if cuts and (recency := next_recency_change(today - last, cuts.recency)) is not None:
+            days.append(last + recency)
+        fades = fades_after(model, history.x, history.t_x, drawn.alive or 0.0)
+        if fades is not None:
+            days.append(max(last + fades, today + 1))
+        day = min(days, default=None)
+    return NEVER if day is None else start_of(day, policy.zone)

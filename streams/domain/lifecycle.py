@@ -12,7 +12,9 @@ what was told of it is corrected when a late order or a refund has changed it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
+
+from msgspec import Struct
 
 from streams.domain.buyer import Buyer, Episode, Told
 from streams.domain.days import day_of, start_of
@@ -51,7 +53,7 @@ def diagram() -> str:
     return "\n".join(lines) + "\n"
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True, gc=False):
     """One transition of the timeline, in the episode during which it happens or which it begins."""
 
     episode: Episode
@@ -61,7 +63,7 @@ class Step(NamedTuple):
     cause: Cause
 
 
-class Timeline(NamedTuple):
+class Timeline(Struct, frozen=True, gc=False):
     """All steps up to now after the first, settled episode was entered; and where they lead: since when (ms)
     None for a prospect."""
 
@@ -137,22 +139,23 @@ def tell(
 
     ``withdrawn`` is the cause of withdrawing what is no longer so.
     """
-    told = {(t.anchor, t.after): t for t in buyer.told if t.at >= buyer.final and not t.gone}
+    told: dict[tuple[int, Stage], Told] = {}
+    for had in buyer.told:
+        if not had.gone and had.at >= buyer.final:
+            told[had.anchor, had.after] = had
     for step in steps:
         if step.at < buyer.final:
             continue
         episode = step.episode
-        had = told.pop((episode.anchor, step.after), None)
-        if (
-            had is not None
-            and had.at == step.at
-            and had.before == step.before
-            and had.x == episode.x
-            and had.gap == _gap(episode)
-        ):
-            continue
-        if had is not None:
-            buyer.told.remove(had)
+        if told and (known := told.pop((episode.anchor, step.after), None)) is not None:
+            if (
+                known.at == step.at
+                and known.before == step.before
+                and known.x == episode.x
+                and known.gap == _gap(episode)
+            ):
+                continue
+            buyer.told.remove(known)
         buyer.told.append(_told(step, model, policy, version))
     for had in told.values():
         had.gone, had.cause, had.version = True, withdrawn, version
