@@ -1,5 +1,6 @@
 -- Question: who crossed into lapsed, and who returned from it?
--- Parameters: shop, one shop, or all if empty; zone, of the shops' days; since and until, the first and the last day.
+-- Parameters: shop, one shop, or all if empty; guests, how ids begin that are nobody's, or empty; zone, of the shops'
+--   days; since and until, the first and the last day.
 -- Grain: one crossing of one customer in one shop. A day's rows are the counts of `churn_daily`.
 WITH
 buyers AS
@@ -11,6 +12,7 @@ buyers AS
         arrayMap(i -> if(i > 1, steps[i - 1].4, ''), arrayEnumerate(steps)) AS stages_before
     FROM transitions FINAL
     WHERE kind = 'stage' AND ({shop:String} = '' OR shop_id = {shop:String})
+        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
     GROUP BY shop_id, customer_id
 ),
 crossings AS

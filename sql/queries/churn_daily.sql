@@ -1,6 +1,7 @@
 -- Question: of all who ever bought in the shop, which share has lapsed, day by day, and how many crossed over and back?
--- Parameters: shop, one shop, or all if empty; zone, of the shops' days; since and until, the first and the last day;
---   by_cohort, whether cohorts by the month of the first order have rows beside the whole shop's.
+-- Parameters: shop, one shop, or all if empty; guests, how ids begin that are nobody's, or empty; zone, of the shops'
+--   days; since and until, the first and the last day; by_cohort, whether cohorts by the month of the first order have
+--   rows beside the whole shop's.
 -- Grain: one shop, cohort (null: the whole shop) and day, as it stands when the day ends.
 --
 -- Buyers lapse after 365 days without an order, or what EBBTIDE_LAPSED_AFTER says; the stream has found the moment.
@@ -15,6 +16,7 @@ buyers AS
         arrayMap(i -> if(i > 1, steps[i - 1].4, ''), arrayEnumerate(steps)) AS stages_before
     FROM transitions FINAL
     WHERE kind = 'stage' AND ({shop:String} = '' OR shop_id = {shop:String})
+        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
     GROUP BY shop_id, customer_id
 ),
 -- What each step adds to the counts of its day: (day, buyers, lapsed, crossed, returned).

@@ -1,6 +1,6 @@
 -- Question: of those who first bought in a month, which share bought one, two, three … months later?
--- Parameters: shop, one shop, or all if empty; zone, of the shops' months; cohorts_since, in the first month of first
---   orders that is looked at; until, the last day that is counted.
+-- Parameters: shop, one shop, or all if empty; guests, how ids begin that are nobody's, or empty; zone, of the shops'
+--   months; cohorts_since, in the first month of first orders that is looked at; until, the last day that is counted.
 -- Grain: one shop, cohort (the month of the first order) and number of months since: 0 is the cohort
 --   itself, and the last month may be unfinished.
 --
@@ -16,6 +16,7 @@ buyers AS
     FROM sessions FINAL
     WHERE orders > 0
         AND ({shop:String} = '' OR shop_id = {shop:String})
+        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
         AND toDate32(started_at, {zone:String}) <= {until:Date32}
     GROUP BY shop_id, customer_id
     HAVING cohort >= toStartOfMonth({cohorts_since:Date32})

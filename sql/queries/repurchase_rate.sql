@@ -1,6 +1,6 @@
 -- Question: of the buyers of days 31 to 60 ago, which share bought in the last 30, and likewise of 90 days?
--- Parameters: shop, one shop, or all if empty; zone, of the shops' days; as_of, the day from which days are counted
---   back: the last 30 are the 30 before it.
+-- Parameters: shop, one shop, or all if empty; guests, how ids begin that are nobody's, or empty; zone, of the shops'
+--   days; as_of, the day from which days are counted back: the last 30 are the 30 before it.
 -- Grain: one shop and span of days.
 --
 -- Purchases are sessions with an order that was not fully reversed, on the day on which the session began. So raw
@@ -12,6 +12,7 @@ bought AS
     FROM sessions FINAL
     WHERE orders > 0
         AND ({shop:String} = '' OR shop_id = {shop:String})
+        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
         -- A day more at both ends, because days are the shop's.
         AND started_at >= toDateTime64({as_of:Date32} - 181, 3, 'UTC')
         AND started_at < toDateTime64({as_of:Date32} + 1, 3, 'UTC')

@@ -1,5 +1,6 @@
 -- Question: how many buyers are in each tier, and what are they worth?
--- Parameters: shop, one shop, or all if empty; as_of, the day that recency is counted up to.
+-- Parameters: shop, one shop, or all if empty; guests, how ids begin that are nobody's, or empty; as_of, the day that
+--   recency is counted up to.
 -- Grain: one shop and tier (null: the shop has no cut points yet). Prospects have no tier and are left out.
 SELECT
     c.shop_id AS shop_id,
@@ -15,5 +16,6 @@ SELECT
     sumMap(map(ifNull(c.currency, ''), c.monetary)) AS monetary
 FROM customers AS c FINAL
 WHERE c.purchase_days > 0 AND ({shop:String} = '' OR c.shop_id = {shop:String})
+    AND ({guests:String} = '' OR NOT startsWith(c.customer_id, {guests:String}))
 GROUP BY shop_id, tier
 ORDER BY shop_id, buyers DESC, tier

@@ -24,6 +24,7 @@ from streams.settings import Settings
 #: What a parameter is where it is not given. A name means the same in every question.
 _DEFAULTS: Final[dict[str, str]] = {
     "shop": "",
+    "guests": "",
     "kind": "",
     "by_cohort": "false",
     "limit": "100",

@@ -92,7 +92,7 @@ def client(database: str) -> Iterator[Client]:
 
 
 def ask(client: Client, name: str, **given: str) -> list[dict[str, Any]]:
-    whole = {"shop": "", "zone": POLICY.zone, "since": f"{FIRST}", "until": f"{LAST}", **given}
+    whole = {"shop": "", "guests": "", "zone": POLICY.zone, "since": f"{FIRST}", "until": f"{LAST}", **given}
     asked = question(name)
     taken = {key: value for key, value in whole.items() if key in asked.parameters}
     return list(asked.ask(client, taken).named_results())
