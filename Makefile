@@ -66,7 +66,7 @@ schemas: $(READY) ## The JSON Schemas on disk are those of the models.
 	$(BIN)/python -m schemas.generate --check
 
 # A module's tests stay together and in order on one worker, so what they share is started once. ARGS="-n0" runs all
-# in one process, which --pdb needs; how many there are otherwise is said in tests/conftest.py.
+# in one process, which --pdb needs; how many there are otherwise, and what may part, is said in tests/conftest.py.
 unit: $(READY) ## The tests alone, without the chaos ones, several at once.
 	$(BIN)/python -m pytest -m "not chaos" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -24,13 +24,17 @@ from tests.integration.kafka_jars import kafka_version
 from tests.integration.kafka_server import KafkaCluster
 from tests.integration.sharing import shared
 
-#: Modules of a minute or so, the longest first: begun last, they would leave one worker alone at the end.
+#: What takes a minute or so, the longest first: begun last, it would leave one worker alone at the end.
 LONG: Final = (
     "test_transport.py",
+    "test_buyer.py",
     "test_pipeline_real_data.py",
     "test_kafka_contract.py",
     "test_pipeline_live.py",
+    "test_laws.py",
 )
+#: Here tests share nothing that takes time to make; elsewhere those of a module share what it started.
+PURE: Final = "tests/domain/"
 MOST_WORKERS: Final = 4
 
 _used: list[str] = []
@@ -134,10 +138,24 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where workers share the tests, the long modules come first; each module stays as it is."""
+    """Where workers share the tests, the long modules come first; inside of a module nothing moves."""
     if hasattr(config, "workerinput"):
         rank = {name: at for at, name in enumerate(LONG)}
         items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadfile``, but pure tests go to whoever is free: a module of laws is long."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(PURE) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -157,10 +175,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests ran against."""
     if _used:
         terminalreporter.section("servers")
-        for line in dict.fromkeys(_used):
+        # Backwards by name: Kafka, its cluster, ClickHouse, whichever worker had it first.
+        told = sorted(dict.fromkeys(_used), reverse=True)
+        for line in dict.fromkeys(line for lines in told for line in lines.splitlines()):
             terminalreporter.write_line(line)
 
 
 def _note(name: str, server: providers.Server) -> None:
-    _used.append(f"{name}: {server.what}")
-    _used.extend(f"  passed over {reason}" for reason in server.passed_over)
+    said = [f"{name}: {server.what}", *(f"  passed over {reason}" for reason in server.passed_over)]
+    _used.append("\n".join(said))
