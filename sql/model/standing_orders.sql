@@ -13,25 +13,16 @@ SELECT
         toInt32(toDate32(toTimeZone(fromUnixTimestamp64Milli(applied[reversal].1), {zone:String})))
     ) AS reversed_day,
     ifNull(first_mention.3, '') AS currency,
-    priced.1 AS gross,
-    priced.2 AS pieces
+    first_mention.4 AS gross,
+    first_mention.5 AS pieces
 FROM
 (
     SELECT
         shop_id, customer_id, order_id,
         argMinIf(
-            (t, total, currency, lines), (action = 'paid', t, id), action IN ('placed', 'paid')
+            (t, worth, currency, gross, pieces), (action = 'paid', t, id), action IN ('placed', 'paid')
         ) AS first_mention,
         first_mention.1 AS moment,
-        arrayFilter(x -> isNotNull(x.price), first_mention.4) AS priced_lines,
-        (
-            arraySum(x -> toDecimal128(ifNull(x.price, 0), 4) * x.quantity, priced_lines),
-            arraySum(x -> toInt64(x.quantity), priced_lines)
-        ) AS priced,
-        ifNull(
-            first_mention.2,
-            priced.1 - arraySum(x -> toDecimal128(ifNull(x.discount, 0), 4), priced_lines)
-        ) AS worth,
         arraySort(arrayFilter(
             x -> abs(x.1 - moment) <= {amendment_ms:Int64},
             groupArrayIf(
@@ -41,7 +32,7 @@ FROM
         )) AS applied,
         -- The first amendment with which nothing is left of it; 0 if there is none.
         arrayFirstIndex(
-            (x, back) -> x.2 OR (worth > 0 AND back >= worth),
+            (x, back) -> x.2 OR (first_mention.2 > 0 AND back >= first_mention.2),
             applied,
             arrayCumSum(x -> x.3, applied)
         ) AS reversal
@@ -49,7 +40,13 @@ FROM
     (
         SELECT
             shop_id, customer_id, order_id, action, id, toInt64(toUnixTimestamp64Milli(occurred_at)) AS t,
-            total, currency, lines, refund_amount
+            currency, refund_amount,
+            arrayFilter(x -> isNotNull(x.price), lines) AS priced_lines,
+            arraySum(x -> toDecimal128(ifNull(x.price, 0), 4) * x.quantity, priced_lines) AS gross,
+            arraySum(x -> toInt64(x.quantity), priced_lines) AS pieces,
+            toDecimal128(
+                ifNull(total, gross - arraySum(x -> toDecimal128(ifNull(x.discount, 0), 4), priced_lines)), 4
+            ) AS worth
         FROM events FINAL
         WHERE topic = 'orders'
             AND (topic, partition, offset) NOT IN (SELECT topic, partition, offset FROM late_events)
