@@ -73,9 +73,8 @@ def _wanted(buyer: Buyer, ground: Ground, policy: Policy) -> list[Asked]:
         wanted = []
         lead = policy.repurchase_lead // DAY
         for name, anchor, due, gap in _reminders(ground.history, profile):
-            day = due - lead
-            if day <= ground.today <= due:
-                at = _when(start_of(day, policy.zone), anchor, buyer, ground)
+            if due - lead <= ground.today <= due:
+                at = _when(start_of(due - lead, policy.zone), anchor, buyer, ground)
                 priority = _by_money(profile)
                 wanted.append(Asked("repurchase_due", name, anchor, at, stage, priority, due, gap))
         return wanted
@@ -99,8 +98,7 @@ def _reminders(history: History, profile: Profile) -> list[tuple[str, int, int, 
     """(category, anchor, the day it is expected, usual gap in tenths of a day)."""
     found: list[tuple[str, int, int, int | None]] = []
     for name, category in history.categories.items():
-        gap = category.gap()
-        if gap is not None:
+        if (gap := category.gap()) is not None:
             due = category.last_day + math.ceil(gap)
             found.append((name, category.last_at, due, round(10 * gap)))
     if not found and profile.due is not None:

@@ -92,9 +92,10 @@ def evaluate(
     if buyer is None:
         buyer = Buyer()
     # A crash may have taken the watermark back behind a state that was written before it.
-    now = max(now, buyer.checked)
+    if buyer.checked > now:
+        now = buyer.checked
     today = day_of(now, policy.zone)
-    version = max(buyer.version + 1, now)
+    version = buyer.version + 1 if buyer.version >= now else now
     facts: list[Fact] = []
     if not unpaid:
         buyer.owed = 0
@@ -277,21 +278,26 @@ def _settle(buyer: Buyer, purchases: _Purchases, now: int, policy: Policy) -> No
             del episodes[0]
     buyer.episodes = episodes
     final = now - policy.horizon
-    if purchases.unsettled is not None:
-        final = min(final, purchases.unsettled)
-    buyer.final = max(buyer.final, final)
+    unsettled = purchases.unsettled
+    if unsettled is not None and unsettled < final:
+        final = unsettled
+    if final > buyer.final:
+        buyer.final = final
 
 
 def _forget_what_is_final(buyer: Buyer, history: History, version: int) -> None:
     """Drop what was told, can change no more, would not be told again, and is not owed."""
-    last = buyer.episodes[-1] if buyer.episodes else None
     owed = buyer.owed or version
-    buyer.told = [t for t in buyer.told if t.version >= owed or (t.at >= buyer.final and not t.gone)]
-    buyer.asked = [
-        a
-        for a in buyer.asked
-        if a.version >= owed or (not a.gone and (a.at >= buyer.final or actions.is_open(a, history, last)))
-    ]
+    if buyer.told:
+        buyer.told = [t for t in buyer.told if t.version >= owed or (t.at >= buyer.final and not t.gone)]
+    if buyer.asked:
+        last = buyer.episodes[-1] if buyer.episodes else None
+        buyer.asked = [
+            a
+            for a in buyer.asked
+            if a.version >= owed
+            or (not a.gone and (a.at >= buyer.final or actions.is_open(a, history, last)))
+        ]
 
 
 def _again(customer_id: str, shop_id: str, buyer: Buyer, today: int, policy: Policy) -> list[Fact]:

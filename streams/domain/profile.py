@@ -21,7 +21,6 @@ from streams.domain.rfm import recency_score, score, tier
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _NO_ACTIVITY: Final = (0, 0, 0, 0, 0, 0)
-_NOTHING_BOUGHT: Final = (None,) * 14
 
 
 class Profile(Struct, array_like=True, frozen=True, gc=False):
@@ -65,7 +64,20 @@ def of_prospect(reversed_orders: int, activity: list[Day], today: int, seen: int
     """The profile of a customer without a standing order."""
     return Profile(
         "prospect",
-        *_NOTHING_BOUGHT,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
         0,
         0,
         reversed_orders,
@@ -177,6 +189,7 @@ def fact(
         first_on, last_on, recency = date_of(p.first_day), date_of(p.last_day), today - p.last_day
     if p.due is not None:
         next_on, overdue = date_of(p.due), max(0, today - p.due)
+    v30, f30, c30, v90, f90, c90 = p.activity
     monetary = money(p.monetary)
     average = monetary if p.average == p.monetary else money(p.average)
     # By position, for speed: forty names cost as much again as all the rest.
@@ -211,7 +224,12 @@ def fact(
         p.categories,
         p.price_band,
         p.discounts,
-        *p.activity,
+        v30,
+        f30,
+        c30,
+        v90,
+        f90,
+        c90,
         p.seen,
         p.model,
         version,
