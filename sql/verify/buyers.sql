@@ -1,7 +1,8 @@
 -- What the raw events say of buyers, by each partition's watermark: for customers.sql and transitions.sql.
 --
 -- {zone}: of the shops' calendars. {lapsed_days}: how many days without an order are a lapse.
--- {models}: (shop, version, kind, r, alpha, a, b, threshold, calibrated), the one of shop '' last, for all others.
+-- {models}: (shop, version, kind, r, alpha, a, b, threshold, calibrated), the one of shop '' last, for all others; version 0 is
+-- built in.
 -- With L = ((alpha + T) / (alpha + t_x))^(r + x), P(alive) is 1 / (1 + odds L): T days from the first purchase day
 -- to the day in question, t_x to the last one, x repeat purchase days. kind: whose odds; of personal_rhythm, a is
 -- the chance to lapse, r the weight, alpha the weight times the usual gap.
@@ -47,7 +48,7 @@ bought AS
     SELECT
         customer_id, shop_id,
         groupArray((moment, day, is_reversed, is_discounted, ifNull(order_currency, ''), net, names)) AS all_orders,
-        max(arrayMax(mention_times)) AS last_mention
+        arrayFlatten(groupArray(mention_times)) AS all_mentions
     FROM
     (
         SELECT
@@ -69,7 +70,9 @@ bought AS
 known AS
 (
     SELECT
-        customer_id, shop_id, its_partition, now_ms, today, model, last_mention,
+        customer_id, shop_id, its_partition, now_ms, today, model,
+        arrayMax(arrayPushFront(arrayFilter(m -> m <= now_ms, all_mentions), 0)) AS last_mention,
+        arrayExists(m -> m > now_ms, all_mentions) AS has_more_to_come,
         -- Orders stamped after the watermark are still to come.
         arraySort(o -> o.1, arrayFilter(o -> o.1 <= now_ms, all_orders)) AS placed,
         arrayFilter(o -> NOT o.3, placed) AS standing,
@@ -79,16 +82,19 @@ known AS
         ) AS occasions,
         -- A session closes when the watermark is beyond the gap after it.
         arrayFilter(v -> v.2 + {gap_ms:Int64} < now_ms, all_visits) AS closed,
-        -- When they may have been forgotten: what was before is then not known any more.
+        -- In which they may have been forgotten, so that what was before is not known any more; what ends a pause
+        -- may come after them, by as much as the horizon.
         arrayZip(
             arrayMap(v -> v.2, arrayPopBack(all_visits)), arrayMap(v -> v.1, arrayPopFront(all_visits))
         ) AS pauses,
         if(empty(standing), 0, standing[1].1) AS first_at,
         arrayExists(
-            p -> p.2 > p.1 + {buyer_memory_ms:Int64} AND first_at > 0 AND first_at <= p.1, pauses
+            p -> p.2 > p.1 + {buyer_memory_ms:Int64} - {horizon_ms:Int64} AND first_at > 0 AND first_at <= p.1, pauses
         ) AS is_blurred,
         arrayExists(
-            p -> p.2 > p.1 + {prospect_memory_ms:Int64} AND (first_at = 0 OR first_at > p.1), pauses
+            p -> p.2 > p.1 + {prospect_memory_ms:Int64} - {horizon_ms:Int64}
+                AND (first_at = 0 OR first_at > p.1),
+            pauses
         ) AS was_away
     FROM people
     LEFT JOIN bought USING (customer_id, shop_id)

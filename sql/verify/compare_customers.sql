@@ -20,7 +20,7 @@ pairs AS
     SELECT
         if(e.is_expected = 1, e.customer_id, p.customer_id) AS customer_id,
         if(e.is_expected = 1, e.shop_id, p.shop_id) AS shop_id,
-        e.is_blurred AS is_left_out,
+        e.is_unknown AS is_left_out,
         e.is_there AS is_wanted,
         p.version > 0 AS is_published,
         arrayConcat(

@@ -15,8 +15,9 @@
 -- others' has no closed form; p_return_90d where it is calibrated on that. Of a customer with more than twelve
 -- categories or four currencies (`has_many`): preferred_categories, and the sums by currency, because the stream
 -- bounds what it keeps. Of one who was away for longer than prospects are remembered (`was_away`): reversed_orders
--- and the sums of activity, and of a buyer who was away for longer than buyers are (`is_blurred`) the whole row:
--- whether the stream had forgotten them by then depends on where batches end.
+-- and the sums of activity, and the whole row of a buyer who was away for longer than buyers are, or of one with
+-- an order stamped beyond the watermark that may have come in before they were forgotten (`is_unknown`): whether the
+-- stream had forgotten them by then depends on where batches end.
 WITH
 /* accepted.sql */,
 /* orders.sql */,
@@ -116,10 +117,9 @@ SELECT
     model.9 AS is_calibrated,
     its_partition AS partition,
     today,
-    model.1 != '' AS is_fitted,
+    model.2 > 0 AS is_fitted,
     length(currencies) > 4 AS has_many_currencies,
     length(ranked_names) > 12 AS has_many_names,
-    is_blurred,
     was_away,
     -- And not before orders and sessions are settled.
     greatest(
@@ -132,7 +132,8 @@ SELECT
         if(seen_ms = 0, 0, seen_ms + {gap_ms:Int64} + {recovery_ms:Int64} + {horizon_ms:Int64})
     ) AS remembered_until,
     -- Told of once a session has closed or an order has come, until forgotten.
-    (seen_ms > 0 OR notEmpty(placed)) AND now_ms <= remembered_until AS is_there
+    (seen_ms > 0 OR notEmpty(placed)) AND now_ms <= remembered_until AS is_there,
+    is_blurred OR (now_ms > remembered_until AND has_more_to_come) AS is_unknown
 FROM known
 LEFT JOIN line USING (customer_id, shop_id)
 LEFT JOIN spoken USING (customer_id, shop_id)

@@ -45,5 +45,5 @@ SELECT
     model.2 AS model_version,
     its_partition AS partition,
     is_blurred,
-    model.1 != '' AS is_fitted
+    model.2 > 0 AS is_fitted
 FROM steps

@@ -25,6 +25,8 @@ _SLICE_EVENTS: Final = 500_000
 _SAMPLES: Final = 20
 #: What is compared, each by a file of sql/verify; and what one row of it is.
 _COMPARED: Final = {"sessions": "session", "customers": "profile", "transitions": "transition"}
+#: In place of a model that is not given: of a version that no row has.
+_UNKNOWN: Final = ShopModel(version=(1 << 63) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def verify(
     Judges the sessions that had closed by their partition's watermark, or by ``watermark`` (ms) if given;
     customers and transitions by their partition's watermark, which is what they speak of.
     ``broker_counts``: records ever written to each (input topic, partition); compared with `received`.
-    ``models``: of the shops that have one of their own, the newest that was published.
+    ``models``: the newest that were published, by shop; "" is for shops without one of their own. What follows
+    from a model that is not given is not judged.
     Raises StoreError if raw events are not stored.
     """
     conservation, leaks = _conservation(client, broker_counts)
@@ -124,7 +127,7 @@ def verify(
         raise StoreError("there are no raw events to verify against; store them with EBBTIDE_STORE_EVENTS=1")
     subs = max(1, stored // (_PARTS * _SLICE_EVENTS))
     step = _PARTS if stored <= _SLICE_EVENTS else 1
-    meaning = parameters(policy, models or {})
+    meaning = parameters(policy, dict.fromkeys(fitted_shops(client), _UNKNOWN) | dict(models or {}))
     found = {}
     samples: list[Finding] = []
     for table, row_name in _COMPARED.items():
@@ -150,6 +153,12 @@ def verify(
     return VerifyReport(**found, samples=tuple(samples), conservation=conservation, leaks=tuple(leaks))
 
 
+def fitted_shops(client: Client) -> list[str]:
+    """The shops of which something was told by a published model."""
+    rows = client.query("SELECT DISTINCT shop_id FROM customers WHERE model_version > 0").result_rows
+    return [shop_id for (shop_id,) in rows]
+
+
 def text(name: str) -> str:
     """The query of that name in ``sql/verify``, with its parts in their places."""
     query = (sql_dir() / "verify" / f"{name}.sql").read_text().rstrip()
@@ -158,7 +167,8 @@ def text(name: str) -> str:
 
 def parameters(policy: Policy, models: Mapping[str, ShopModel]) -> dict[str, Any]:
     """What the queries of ``sql/verify`` are told of the policy and of the shops' models."""
-    by_shop = [_model(shop_id, model, policy) for shop_id, model in models.items()]
+    everybody = models.get("", DEFAULT_MODEL)
+    by_shop = [_model(shop_id, model, policy) for shop_id, model in models.items() if shop_id]
     return {
         "gap_ms": policy.gap,
         "horizon_ms": policy.horizon,
@@ -168,7 +178,7 @@ def parameters(policy: Policy, models: Mapping[str, ShopModel]) -> dict[str, Any
         "buyer_memory_ms": policy.buyer_memory,
         "lapsed_days": policy.lapsed_after // DAY,
         "zone": policy.zone,
-        "models": [*by_shop, _model("", DEFAULT_MODEL, policy)],
+        "models": [*by_shop, _model("", everybody, policy)],
     }
 
 
