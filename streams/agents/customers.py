@@ -11,6 +11,7 @@ The order is the guarantee (any failure ends the process; whatever was not acked
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, Self
@@ -69,9 +70,9 @@ class States(Protocol):
 
 
 class Send(Protocol):
-    """Sends records to one topic-partition and returns once the broker has them; raises otherwise."""
+    """Sends records to one partition of several topics; returns once the broker has all, raises otherwise."""
 
-    async def __call__(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None: ...
+    async def __call__(self, partition: int, records: Mapping[str, Sequence[Outgoing]]) -> None: ...
 
 
 #: (partition, topic index, since) -> whether all that the topic-partition held at ``since`` has been read.
@@ -103,6 +104,7 @@ class Customers:
         self._partitions: dict[int, Partition] = {}
         self._index = {settings.topic(t.name): i for i, t in enumerate(topics.INPUTS)}
         self._models = settings.topic(topics.MODELS.name)
+        self._topic_of = {kind: settings.topic(name) for kind, name in _TOPIC_OF.items()}
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -213,8 +215,8 @@ class Customers:
             step.changes[MARKER_KEY] = encode_marker(progress)
             await self._states.write(number, step.changes)
             partition.next_batch += 1
-        for topic, records in _by_topic(step.facts).items():
-            await self._send(self._settings.topic(topic), number, records)
+        if step.facts:
+            await self._send(number, self._by_topic(step.facts))
         if announce or step.ends:
             await self._ingest(number, partition, range(_INPUTS) if announce else sorted(step.ends))
         partition.paid = progress.batch
@@ -242,7 +244,7 @@ class Customers:
                 (event.body.customer_id.encode(), self._late_event(event, number, watermark), _NO_HEADERS)
                 for event in late
             ]
-            await self._send(self._settings.topic(topics.LATE_EVENTS.name), number, records)
+            await self._send(number, {self._settings.topic(topics.LATE_EVENTS.name): records})
         for event, kind in step.answers:
             if kind == REFUSED:
                 letter = _too_many(event, self._policy)
@@ -266,7 +268,7 @@ class Customers:
                 "watermark": partition.settled,
             }
             records.append((f"{topic}:{number}".encode(), _encode(value), _NO_HEADERS))
-        await self._send(self._settings.topic(topics.INGEST.name), number, records)
+        await self._send(number, {self._settings.topic(topics.INGEST.name): records})
 
     def _late_event(self, event: Input, number: int, watermark: int) -> bytes:
         body = event.body
@@ -285,17 +287,15 @@ class Customers:
             }
         )
 
+    def _by_topic(self, facts: Iterable[tuple[bytes, Fact]]) -> dict[str, list[Outgoing]]:
+        found: dict[str, list[Outgoing]] = {topic: [] for topic in self._topic_of.values()}
+        for key, fact in facts:
+            found[self._topic_of[type(fact)]].append((key, _encode(fact), _NO_HEADERS))
+        return {topic: records for topic, records in found.items() if records}
+
     async def _dead_letters(self, name: str, number: int, rejected: Sequence[Rejected]) -> None:
         records = [(r.key, r.value, dead_letter_headers(r, name, number)) for r in rejected]
-        await self._send(self._settings.topic(topics.DEAD_LETTERS.name), number, records)
-
-
-def _by_topic(facts: Iterable[tuple[bytes, Fact]]) -> dict[str, list[Outgoing]]:
-    """The records of ``facts`` by the topic they go to."""
-    found: dict[str, list[Outgoing]] = {}
-    for key, fact in facts:
-        found.setdefault(_TOPIC_OF[type(fact)], []).append((key, _encode(fact), _NO_HEADERS))
-    return found
+        await self._send(number, {self._settings.topic(topics.DEAD_LETTERS.name): records})
 
 
 def _too_many(event: Input, policy: Policy) -> Rejected:
@@ -317,8 +317,13 @@ def register(app: WorkerApp, settings: Settings) -> Customers:
     def caught_up(partition: int, topic: int, since: float) -> bool:
         return app.consumer.caught_up(TP(inputs[topic], partition), since)
 
-    async def send(topic: str, partition: int, records: Sequence[Outgoing]) -> None:
-        await send_records(app.producer.raw, topic, partition, records)
+    async def send(partition: int, records: Mapping[str, Sequence[Outgoing]]) -> None:
+        if len(records) == 1:
+            [(topic, only)] = records.items()
+            await send_records(app.producer.raw, topic, partition, only)
+            return
+        raw = app.producer.raw
+        await asyncio.gather(*(send_records(raw, topic, partition, each) for topic, each in records.items()))
 
     def assigned(partitions: Iterable[int]) -> None:
         for partition in partitions:

@@ -94,7 +94,8 @@ class Step:
             policy,
             partition.next_batch,
             partition.paid,
-            partition.progress.done,
+            # As the last marker has it, to the end of the batch: a crash takes back what moves meanwhile.
+            tuple(partition.progress.done),
             partition.models,
         )
         self.changes: dict[bytes, bytes | None] = {}

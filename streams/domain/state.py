@@ -70,7 +70,8 @@ def decode(stored: bytes) -> Visitor:
     old = _decode_1(stored[_BODY:])
     visitor = Visitor(old.applied, {}, old.odd, old.owed)
     for shop_id, each in old.shops.items():
-        shop = visitor.shops[shop_id] = Shop(each.sessions)
+        # Nobody has been drawn up yet: the next step does.
+        shop = visitor.shops[shop_id] = Shop(each.sessions, check_at=1)
         shop.keep_orders(each.orders or {}, AT_ONCE)
     return visitor
 

@@ -122,7 +122,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
             continue
         changed = True
         seen[topic] = offset
-        kind = LATE if event.t < oldest else _take(customer_id, visitor, event, policy, room, facts, ledgers)
+        kind = LATE if event.t < oldest else _take(customer_id, visitor, event, context, room, facts, ledgers)
         if kind == APPLIED:
             room -= 1
         else:
@@ -162,7 +162,7 @@ def _take(
     customer_id: str,
     visitor: Visitor,
     event: Input,
-    policy: Policy,
+    context: Context,
     room: int,
     facts: list[Fact],
     ledgers: dict[str, Orders],
@@ -193,15 +193,22 @@ def _take(
         record = orders.setdefault(body.order_id, OrderRecord())
         if body.action not in ("placed", "paid"):
             record.amend(event, body)
+            shop.check_at = 1
             return APPLIED
         record.mention(event, body)
+        if event.t > context.watermark:
+            # A check-up does not look beyond the watermark.
+            shop.check_at = min(shop.check_at or NEVER, event.t)
+        else:
+            shop.check_at = 1
     elif room <= 0:
         return REFUSED
     elif shop is None:
         shop = visitor.shops[shop_id] = Shop()
-    if shop.extend(event, policy.gap):
+    gap = context.policy.gap
+    if shop.extend(event, gap):
         return APPLIED
-    for start, count in place(shop, event, policy.gap):
+    for start, count in place(shop, event, gap):
         visitor.owed.append(Owed(shop_id, start, count))
         facts.append(tombstone(customer_id, shop_id, start, count))
     return APPLIED
@@ -227,7 +234,7 @@ def _settle(
     watermark, policy = context.watermark, context.policy
     orders = changed
     gap = policy.gap
-    look = changed is not None or 0 < shop.check_at <= watermark or (crashed and shop.owes)
+    look = 0 < shop.check_at <= watermark or (crashed and shop.owes)
     # They are apart by more than the gap, so the first to begin is the first to close.
     if shop.sessions and watermark > shop.sessions[0].end + gap:
         if orders is None:
@@ -261,9 +268,10 @@ def _settle(
                     continue
         if until < due:
             due = until
-    if look or gone or (shop.ledger and watermark > shop.due):
-        if orders is None:
-            orders = shop.orders()
+    due_for_orders = shop.ledger and watermark > shop.due
+    if orders is None and (look or gone or due_for_orders):
+        orders = shop.orders()
+    if look or gone:
         buyer = shop.buyer()
         if gone and buyer is None:
             buyer = Buyer()
@@ -273,7 +281,7 @@ def _settle(
             customer_id,
             shop_id,
             buyer,
-            orders.values(),
+            cast("Orders", orders).values(),
             shop.closed,
             context.model(shop_id),
             watermark,
@@ -282,8 +290,8 @@ def _settle(
         )
         facts += result.facts
         shop.keep_buyer(result.buyer, result.wake_at)
-        if changed is not None or orders:
-            _keep_orders(shop, orders, result.buyer, watermark, policy)
+    if orders:
+        _keep_orders(shop, orders, changed is not None, watermark, policy)
     if shop.ledger and shop.due < due:
         due = shop.due
     if 0 < shop.check_at <= due:
@@ -294,19 +302,28 @@ def _settle(
     return due + 1
 
 
-def _keep_orders(shop: Shop, orders: Orders, buyer: Buyer | None, watermark: int, policy: Policy) -> None:
+def _keep_orders(shop: Shop, orders: Orders, changed: bool, watermark: int, policy: Policy) -> None:
     """Pack the orders away without those that nothing can change, that bear on no session that is kept, and
     that the buyer's history holds."""
     due = NEVER - 1
-    for order_id, record in list(orders.items()):
+    expired = []
+    for order_id, record in orders.items():
         until = _order_expires(record, policy)
-        if watermark <= until:
-            due = min(due, until)
-        elif is_settled(buyer, record) and not any(
-            order_id in relevant(start, end, orders, policy) for start, end in shop.intervals()
-        ):
-            del orders[order_id]
-    shop.keep_orders(orders, due)
+        if watermark > until:
+            expired.append(order_id)
+        elif until < due:
+            due = until
+    if expired:
+        buyer = shop.buyer()
+        bearing = [relevant(start, end, orders, policy) for start, end in shop.intervals()]
+        for order_id in expired:
+            if is_settled(buyer, orders[order_id]) and not any(order_id in each for each in bearing):
+                del orders[order_id]
+                changed = True
+    if changed:
+        shop.keep_orders(orders, due)
+    else:
+        shop.due = due
 
 
 def _publish(

@@ -24,8 +24,8 @@ from streams.domain.events import Input, Visit
 from streams.domain.progress import is_stale
 from streams.settings import Settings
 from tests.domain.reference import sessions
-from tests.domain.stories import POLICY, make, story
-from tests.domain.test_laws import end_of, laws, ordered
+from tests.domain.stories import POLICY, deliver, make, story
+from tests.domain.test_laws import Run, end_of, laws, ordered, standing_buyers
 
 SETTINGS = Settings(policy=POLICY, ticks="off", partitions=1)
 NEVER = 10**9
@@ -61,14 +61,15 @@ class Log:
         if self.fuse < 0:
             raise Crash
 
-    async def send(self, topic: str, partition: int, records: Sequence[Any]) -> None:
-        for key, value, headers in records:
-            self.burn()
-            if topic == topics.DEAD_LETTERS.name:
-                said = {name: text.decode() for name, text in headers}
-                self.letters[said["ebbtide-topic"], said["ebbtide-offset"]] = said["ebbtide-reason"]
-            else:
-                self.sent.append((topic, key, value))
+    async def send(self, partition: int, records: Mapping[str, Sequence[Any]]) -> None:
+        for topic, each in records.items():
+            for key, value, headers in each:
+                self.burn()
+                if topic == topics.DEAD_LETTERS.name:
+                    said = {name: text.decode() for name, text in headers}
+                    self.letters[said["ebbtide-topic"], said["ebbtide-offset"]] = said["ebbtide-reason"]
+                else:
+                    self.sent.append((topic, key, value))
 
 
 class States:
@@ -205,6 +206,12 @@ def rows(log: Log) -> list[dict[str, Any]]:
     ]
 
 
+def buyers(log: Log) -> dict[str, dict[str, Any]]:
+    """The profiles and stages that stand in the log."""
+    told = (topics.CUSTOMERS.name, topics.TRANSITIONS.name)
+    return standing_buyers(json.loads(value or b"") for topic, _, value in log.sent if topic in told)
+
+
 def counts(log: Log) -> dict[str, IngestCount]:
     """The latest count of each topic."""
     latest: dict[str, IngestCount] = {}
@@ -267,6 +274,10 @@ def test_a_crash_at_any_record_written_changes_nothing(
     log = Log()
     live(log, feed, crashes, sizes, order)
     check(log, feed, told, len(delivery) - len(told), len(bad))
+    whole = Run()
+    whole.step(deliver(told), -1)
+    whole.settle(end)
+    assert buyers(log) == whole.buyers()
 
 
 @settings(laws, max_examples=50)

@@ -68,8 +68,8 @@ class Sessions:
     def __init__(self) -> None:
         self.count = 0
 
-    async def __call__(self, topic: str, _partition: int, records: Sequence[Any]) -> None:
-        self.count += len(records) if topic == topics.SESSIONS.name else 0
+    async def __call__(self, _partition: int, records: Mapping[str, Sequence[Any]]) -> None:
+        self.count += len(records.get(topics.SESSIONS.name, ()))
 
 
 async def idle_states(shape: workload.Shape) -> tuple[dict[bytes, bytes], int, int]:

@@ -52,8 +52,7 @@ WRITE = """\
 """
 PAY = """\
         if step.facts:
-            records: list[Outgoing] = [(key, _encode(fact), _NO_HEADERS) for key, fact in step.facts]
-            await self._send(self._settings.topic(topics.SESSIONS.name), number, records)
+            await self._send(number, self._by_topic(step.facts))
 """
 
 
