@@ -210,7 +210,7 @@ def test_backtest_tells_of_what_happened(marketplace: Settings) -> None:
     [
         (["fit", "--shop", "nobody", "--dry-run"], "'nobody' has no buyer"),
         (["fit", "--as-of", "2025-05-01", "--dry-run"], "name a later day"),
-        (["fit", "--as-of", "2026-02-06", "--dry-run"], "has come to 2026-02-05 only"),
+        (["fit", "--as-of", "2026-02-06", "--dry-run"], "has come to 2026-02-05"),
         (["fit", "--data-dir", "kept"], "--dry-run"),
         (["backtest", "--cut", "2026-01-15"], "is no day to test at"),
         (["backtest", "--cut", "2025-01-15"], "is no day to test at"),
