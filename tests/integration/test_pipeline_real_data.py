@@ -65,3 +65,29 @@ def test_shuffled_and_partly_told_twice_it_ends_in_the_same_rows(
     assert (events["applied"], events["late"]) == (96_168, 0)
     assert outcome.verified.exact
     assert rows == in_order[1]
+
+
+def test_the_demo_gives_the_published_figures_of_online_retail(tmp_path: Path) -> None:
+    """A year of purchases and of silence in one run; guests, who never return, are no buyers."""
+    retail = FileSource(real_file("online_retail.parquet"), "online-retail")
+    outcome = run_demo(retail, Settings(partitions=4), tmp_path)
+    report = outcome.report
+    assert outcome.verified.exact, outcome.verified.samples
+    assert outcome.verified.transitions.rows > 10_000
+    assert report.rfm == {
+        "buyers": 4_339,
+        "repeat_purchases": 12_427,
+        "repeaters": 2_790,
+        "recency_sum_days": 567_287,
+        "age_sum_days": 966_655,
+        "over_90_days": 1_449,
+        "over_180_days": 858,
+        "net_revenue": {"GBP": "8300065.8140"},
+        "net_revenue_with_guests": {"GBP": "9747747.9340"},
+        "churn_rate": report.rfm["churn_rate"],
+    }
+    stages = report.lifecycle
+    bought = sum(stages.values()) - stages["prospect"]
+    # Who has had all taken back again is a prospect, or forgotten.
+    assert 4_300 < bought <= 4_339
+    assert report.rfm["churn_rate"] == round(stages["lapsed"] / bought, 4) > 0
