@@ -106,7 +106,8 @@ def _lifecycle(console: Console, report: Report) -> None:
     console.print(table)
     rfm = report.rfm
     console.print(
-        f"{rfm['buyers']:,} have ordered, {rfm['repeaters']:,} again, {rfm['repeat_purchases']:,} times;"
+        f"{rfm['buyers']:,} customers of a shop have ordered, {rfm['repeaters']:,} again,"
+        f" {rfm['repeat_purchases']:,} times;"
         f" no order for over 90 days {rfm['over_90_days']:,}, for over 180 {rfm['over_180_days']:,}"
         + ("" if rfm["churn_rate"] is None else f"; churn 流失率 {rfm['churn_rate']:.1%}")
     )
