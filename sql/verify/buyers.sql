@@ -1,8 +1,8 @@
 -- What the raw events say of buyers, by each partition's watermark: for customers.sql and transitions.sql.
 --
 -- {zone}: of the shops' calendars. {lapsed_days}: how many days without an order are a lapse.
--- {models}: (shop, version, kind, r, alpha, a, b, threshold, calibrated), the one of shop '' last, for all others; version 0 is
--- built in.
+-- {models}: (shop, version, kind, r, alpha, a, b, threshold, calibrated), the one of shop '' last, for all others;
+-- version 0 is built in.
 -- With L = ((alpha + T) / (alpha + t_x))^(r + x), P(alive) is 1 / (1 + odds L): T days from the first purchase day
 -- to the day in question, t_x to the last one, x repeat purchase days. kind: whose odds; of personal_rhythm, a is
 -- the chance to lapse, r the weight, alpha the weight times the usual gap.
@@ -27,7 +27,9 @@ people AS
 ),
 visits_of AS
 (
-    SELECT customer_id, shop_id, arraySort(groupArray((start_ms, end_ms, start_day, pages, added, changes))) AS all_visits
+    SELECT
+        customer_id, shop_id,
+        arraySort(groupArray((start_ms, end_ms, start_day, pages, added, changes))) AS all_visits
     FROM
     (
         SELECT

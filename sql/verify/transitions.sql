@@ -40,7 +40,9 @@ SELECT
     cause,
     if(cause = 'order', NULL, 1 / (1 + odds * exp(shape * log1p(silent / scale)))) AS p_alive,
     p_alive * (1 - exp(-shape * log1p(90 / (scale + silent)))) AS p_return_90d,
-    if(cause = 'order' OR isNull(expected_after), NULL, greatest(silent - assumeNotNull(expected_after), 0)) AS overdue_days,
+    if(
+        cause = 'order' OR isNull(expected_after), NULL, greatest(silent - assumeNotNull(expected_after), 0)
+    ) AS overdue_days,
     if(x = 0, NULL, t_x / x) AS usual_gap_days,
     model.2 AS model_version,
     its_partition AS partition,
