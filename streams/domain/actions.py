@@ -72,11 +72,10 @@ def _wanted(buyer: Buyer, ground: Ground, policy: Policy) -> list[Asked]:
     if stage in _STILL_BUYING:
         wanted = []
         lead = policy.repurchase_lead // DAY
-        for name, anchor, due, gap in _reminders(ground.history, profile):
-            if due - lead <= ground.today <= due:
-                at = _when(start_of(due - lead, policy.zone), anchor, buyer, ground)
-                priority = _by_money(profile)
-                wanted.append(Asked("repurchase_due", name, anchor, at, stage, priority, due, gap))
+        for name, anchor, due, gap in _reminders(ground.history, profile, ground.today, lead):
+            at = _when(start_of(due - lead, policy.zone), anchor, buyer, ground)
+            priority = _by_money(profile)
+            wanted.append(Asked("repurchase_due", name, anchor, at, stage, priority, due, gap))
         return wanted
     gap = None if profile.gap is None else round(10 * profile.gap)
     kind: ActionKind
@@ -94,16 +93,23 @@ def _wanted(buyer: Buyer, ground: Ground, policy: Policy) -> list[Asked]:
     return [Asked(kind, "", last.anchor, at, stage, priority, profile.due, gap)]
 
 
-def _reminders(history: History, profile: Profile) -> list[tuple[str, int, int, int | None]]:
-    """(category, anchor, the day it is expected, usual gap in tenths of a day)."""
+def _reminders(
+    history: History, profile: Profile, today: int, lead: int
+) -> list[tuple[str, int, int, int | None]]:
+    """(category, anchor, the day it is expected, usual gap in tenths of a day) of what is expected by
+    ``lead`` days from today, and not before today."""
     found: list[tuple[str, int, int, int | None]] = []
+    rhythmic = False
     for name, category in history.categories.items():
         if (gap := category.gap()) is not None:
+            rhythmic = True
             due = category.last_day + math.ceil(gap)
-            found.append((name, category.last_at, due, round(10 * gap)))
-    if not found and profile.due is not None:
+            if today <= due <= today + lead:
+                found.append((name, category.last_at, due, round(10 * gap)))
+    expected = profile.due
+    if not rhythmic and expected is not None and today <= expected <= today + lead:
         gap = profile.gap
-        found.append(("", history.anchor, profile.due, None if gap is None else round(10 * gap)))
+        found.append(("", history.anchor, expected, None if gap is None else round(10 * gap)))
     return found
 
 

@@ -376,17 +376,20 @@ def leave(buyer: Buyer, session: Activity, policy: Policy) -> None:
 
 def by_day(kept: list[Day], sessions: Iterable[Activity], zone: str) -> list[Day]:
     """``kept`` and the sessions' activity, a day at most once, in order."""
-    days = {day.day: day for day in kept} if kept else {}
+    days = kept[:]
     for session in sessions:
-        number = day_of(session.start, zone)
-        had = days.get(number)
         visits, favorites, carts = session.visits, session.favorited, session.carts
-        if had is not None:
-            visits, favorites, carts = visits + had.visits, favorites + had.favorites, carts + had.carts
-        elif not (visits or favorites or carts):
+        if not (visits or favorites or carts):
             continue
-        days[number] = Day(number, visits, favorites, carts)
-    return [days[number] for number in sorted(days)] if len(days) > 1 else list(days.values())
+        number = day_of(session.start, zone)
+        at = len(days)
+        while at and days[at - 1].day > number:
+            at -= 1
+        if at and (had := days[at - 1]).day == number:
+            days[at - 1] = Day(number, visits + had.visits, favorites + had.favorites, carts + had.carts)
+        else:
+            days.insert(at, Day(number, visits, favorites, carts))
+    return days
 
 
 def recent(activity: list[Day], today: int) -> list[Day]:

@@ -119,7 +119,9 @@ def evaluate(
         changed = _cause(buyer, history, model)
         ground = _look(buyer, purchases, activity, seen, model, now, today, policy)
         drawn, stage = ground.profile, ground.line.stage
-        lifecycle.tell(buyer, ground.line.steps, model, policy, version, _withdrawal(changed))
+        # Only late orders and refunds make a transition untrue.
+        withdrawn: Cause = "refund" if changed == "refund" else "order"
+        lifecycle.tell(buyer, ground.line.steps, model, policy, version, withdrawn)
         actions.ask(buyer, ground, policy, version)
         for told in buyer.told:
             if told.version == version:
@@ -229,11 +231,6 @@ def _cause(buyer: Buyer, history: History, model: ShopModel) -> Cause:
         cause = "silence"
     buyer.orders, buyer.reversed, buyer.net = history.orders, history.reversed, net
     return cause
-
-
-def _withdrawal(changed: Cause) -> Cause:
-    """Only late orders and refunds make a transition untrue."""
-    return "refund" if changed == "refund" else "order"
 
 
 def _tell_tier(buyer: Buyer, drawn: Profile, today: int, changed: Cause, version: int) -> bool:

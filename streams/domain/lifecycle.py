@@ -172,8 +172,11 @@ def _told(step: Step, model: ShopModel, policy: Policy, version: int) -> Told:
         step.cause,
         episode.x,
         _gap(episode),
-        model=model.version,
-        version=version,
+        None,
+        None,
+        None,
+        model.version,
+        version,
     )
     if step.cause != "order":
         silent = day_of(step.at, policy.zone) - episode.day
