@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 
+from streams.domain.activity import Activity, Day, by_day
 from streams.domain.days import day_of
 from streams.domain.facts import ActionKind, Cause, Stage, Tier
 from streams.domain.order import OrderRecord
@@ -32,9 +33,6 @@ MOST_GAPS: Final = 8
 MOST_CATEGORIES: Final = 12
 MOST_CURRENCIES: Final = 4
 LONGEST_CATEGORY: Final = 64
-
-SHORT_SPAN: Final = 30
-LONG_SPAN: Final = 90
 
 _moment: Final = attrgetter("at", "id")
 
@@ -204,15 +202,6 @@ class Pending(Struct, frozen=True, gc=False):
     record: OrderRecord
 
 
-class Day(Struct, array_like=True, frozen=True, gc=False):
-    """Activity of the sessions that began on one local day."""
-
-    day: int
-    visits: int
-    favorites: int
-    carts: int
-
-
 class Episode(Struct, array_like=True, gc=False):
     """From one purchase occasion to the next: what lapse models are asked about.
 
@@ -353,62 +342,10 @@ def history(buyer: Buyer, orders: Iterable[OrderRecord], now: int, policy: Polic
     return whole
 
 
-class Activity(Protocol):
-    """What a session shows of a customer; times in ms."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def end(self) -> int: ...
-    @property
-    def visits(self) -> int: ...
-    @property
-    def favorited(self) -> int: ...
-    @property
-    def carts(self) -> int: ...
-
-
 def leave(buyer: Buyer, session: Activity, policy: Policy) -> None:
     """Take over the activity of a session that leaves the state."""
     buyer.seen = max(buyer.seen, session.end)
     buyer.activity = by_day(buyer.activity, [session], policy.zone)
-
-
-def by_day(kept: list[Day], sessions: Iterable[Activity], zone: str) -> list[Day]:
-    """``kept`` and the sessions' activity, a day at most once, in order."""
-    days = kept[:]
-    for session in sessions:
-        visits, favorites, carts = session.visits, session.favorited, session.carts
-        if not (visits or favorites or carts):
-            continue
-        number = day_of(session.start, zone)
-        at = len(days)
-        while at and days[at - 1].day > number:
-            at -= 1
-        if at and (had := days[at - 1]).day == number:
-            days[at - 1] = Day(number, visits + had.visits, favorites + had.favorites, carts + had.carts)
-        else:
-            days.insert(at, Day(number, visits, favorites, carts))
-    return days
-
-
-def recent(activity: list[Day], today: int) -> list[Day]:
-    """Of the last ``LONG_SPAN`` days, today among them."""
-    if activity and activity[0].day <= today - LONG_SPAN:
-        return [day for day in activity if day.day > today - LONG_SPAN]
-    return activity
-
-
-def activity_changes_on(activity: list[Day], today: int) -> int | None:
-    """The next day on which some of it leaves one of the two spans; None if there is none."""
-    soonest = None
-    for day in activity:
-        leaves = day.day + SHORT_SPAN
-        if leaves <= today:
-            leaves = day.day + LONG_SPAN
-        if leaves > today and (soonest is None or leaves < soonest):
-            soonest = leaves
-    return soonest
 
 
 def unit_price(money: Money) -> int | None:

@@ -14,19 +14,8 @@ from msgspec import Struct
 
 from streams.domain import actions, lifecycle, profile
 from streams.domain.actions import Ground
-from streams.domain.buyer import (
-    Activity,
-    Buyer,
-    Day,
-    Episode,
-    History,
-    Pending,
-    Tiers,
-    activity_changes_on,
-    by_day,
-    pending,
-    recent,
-)
+from streams.domain.activity import Activity, Day, activity_changes_on, by_day, recent
+from streams.domain.buyer import Buyer, Episode, History, Pending, Tiers, pending
 from streams.domain.days import day_of, start_of
 from streams.domain.facts import ActionFact, Cause, ProfileFact, Stage, TransitionFact, transition_id
 from streams.domain.order import OrderRecord

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
-from streams.domain.buyer import SHORT_SPAN, Day, History, unit_price
+from streams.domain.activity import Day, spans
+from streams.domain.buyer import History, unit_price
 from streams.domain.days import date_of
 from streams.domain.facts import ProfileFact, Stage, Tier, money
 from streams.domain.outlook import Chances, ShopModel, outlook
@@ -20,7 +21,6 @@ from streams.domain.policy import Policy
 from streams.domain.rfm import recency_score, score, tier
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_NO_ACTIVITY: Final = (0, 0, 0, 0, 0, 0)
 
 
 class Profile(Struct, array_like=True, frozen=True, gc=False):
@@ -150,23 +150,6 @@ def of_buyer(
         model.version,
     )
     return profile, ahead.chances
-
-
-def spans(activity: list[Day], today: int) -> tuple[int, int, int, int, int, int]:
-    """Visits, favorites and carts of the last 30 days, then of all of ``activity``."""
-    if not activity:
-        return _NO_ACTIVITY
-    v30 = f30 = c30 = v90 = f90 = c90 = 0
-    since = today - SHORT_SPAN
-    for day in activity:
-        v90 += day.visits
-        f90 += day.favorites
-        c90 += day.carts
-        if day.day > since:
-            v30 += day.visits
-            f30 += day.favorites
-            c30 += day.carts
-    return v30, f30, c30, v90, f90, c90
 
 
 def price_sensitive(profile: Profile, policy: Policy) -> bool:
