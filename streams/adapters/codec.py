@@ -266,12 +266,15 @@ def decode_tick(value: bytes | None) -> EventTime:
     return EventTime(at)
 
 
-def decode_model_record(value: bytes | None) -> ShopModel:
-    """A shop's published parameters; ValueError, one sentence, if the record holds none."""
+def decode_model_record(key: bytes | None, value: bytes) -> ShopModel:
+    """A shop's published parameters; ValueError, one sentence, if it holds none, or another shop's."""
     try:
-        return _decode_model(value or b"")
-    except msgspec.MsgspecError as exc:
+        model = _decode_model(value)
+    except (msgspec.MsgspecError, ValueError) as exc:  # the latter: parameters that no model can have
         raise ValueError(f"not a model: {exc}") from None
+    if key != model.shop_id.encode():
+        raise ValueError(f"the model of shop {model.shop_id!r} under the key {key!r}")
+    return model
 
 
 def encode_tick(at: int) -> bytes:

@@ -117,8 +117,8 @@ def verify(
     Judges the sessions that had closed by their partition's watermark, or by ``watermark`` (ms) if given;
     customers and transitions by their partition's watermark, which is what they speak of.
     ``broker_counts``: records ever written to each (input topic, partition); compared with `received`.
-    ``models``: the newest that were published, by shop; "" is for shops without one of their own. What follows
-    from a model that is not given is not judged.
+    ``models``: the newest that were published, by shop; "" is for shops without one of their own. What
+    follows from a model that is not given is not judged.
     Raises StoreError if raw events are not stored.
     """
     conservation, leaks = _conservation(client, broker_counts)

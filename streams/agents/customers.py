@@ -163,11 +163,15 @@ class Customers:
     async def _take_models(
         self, number: int, partition: Partition, step: Step, records: Sequence[Any]
     ) -> None:
-        """Put newer parameters into force, from the next check-up of each buyer on."""
+        """Put newer parameters into force, from the next check-up of each buyer on; a tombstone withdraws."""
         refused = []
         for record in records:
+            if record.value is None and record.key is not None:
+                partition.models.pop(record.key.decode(errors="replace"), None)
+                step.changes[MODEL_KEY + record.key] = None
+                continue
             try:
-                model = decode_model_record(record.value)
+                model = decode_model_record(record.key, record.value or b"")
             except ValueError as exc:
                 reason, key, value = RejectReason.INVALID_FIELD, record.key, record.value
                 refused.append(Rejected(record.offset, record.timestamp, reason, str(exc), key, value))

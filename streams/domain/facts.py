@@ -185,9 +185,8 @@ def money(amount: int) -> str:
     """``amount`` ten-thousandths as a decimal string with four decimals."""
     if not amount:
         return "0.0000"
-    sign = "-" if amount < 0 else ""
-    whole, part = divmod(abs(amount), MONEY_SCALE)
-    return f"{sign}{whole}.{part:04d}"
+    digits = f"{amount:05d}" if amount > 0 else f"{amount:06d}"
+    return f"{digits[:-4]}.{digits[-4:]}"
 
 
 def tombstone(customer_id: str, shop_id: str, started_at: int, version: int) -> SessionFact:

@@ -88,6 +88,8 @@ class OrderRecord(Struct, array_like=True, gc=False):
 
     def moment(self) -> Mention | None:
         """The mention it is attributed by; None while only amendments are known."""
+        if len(self.mentions) == 1:
+            return self.mentions[0]
         return min(self.mentions) if self.mentions else None
 
     def refunded(self, window: int) -> int | None:
@@ -116,6 +118,8 @@ class OrderRecord(Struct, array_like=True, gc=False):
 
     def expires(self, policy_window: int, horizon: int) -> int:
         """The watermark beyond which no accepted event can change it any more."""
+        if len(self.mentions) == 1:
+            return self.mentions[0][1] + policy_window + horizon
         times = [m[1] for m in self.mentions] or [a.t for a in self.amendments]
         return max(times) + policy_window + horizon
 

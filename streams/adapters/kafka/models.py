@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.topics import MODELS
+from streams.adapters.codec import decode_model_record
 from streams.adapters.kafka.admin import AdminError, end_offsets
 from streams.adapters.kafka.producing import Record, send_records
 from streams.adapters.kafka.security import aiokafka_kwargs
@@ -26,7 +27,6 @@ from streams.settings import Settings
 _TIMEOUT_S: Final = 60.0
 
 encode: Final = msgspec.json.Encoder().encode
-decode: Final = msgspec.json.Decoder(ShopModel).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +135,13 @@ def _take(models: dict[str, ShopModel], key: bytes | None, value: bytes | None) 
         models.pop(shop, None)
         return True
     try:
-        model = decode(value)
-    except (msgspec.DecodeError, ValueError):  # the latter: parameters that no model can have
+        model = decode_model_record(key, value)
+    except ValueError:
         return False
     had = models.get(shop)
     if had is None or model.version > had.version:
         models[shop] = model
-    return model.shop_id == shop
+    return True
 
 
 def _compared(here: Mapping[int, Mapping[str, ShopModel]], unreadable: tuple[str, ...]) -> Published:
