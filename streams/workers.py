@@ -87,7 +87,8 @@ def end_with_parent() -> None:
     """Have this process stop, as if asked to, when the parent that holds its standard input is gone."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1024):
+        # Not by way of sys.stdin: its lock, held by this thread, would abort the interpreter at its end.
+        while os.read(0, 1024):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -16,8 +16,8 @@ from streams.domain.policy import DAY, MINUTE, Policy
 ITEMS = ["a", "b"]
 CURRENCIES = [None, "CNY", "USD"]
 PRICES = [None, Decimal("9.99"), Decimal("0.0001"), Decimal(100)]
-#: Short windows, so that a story of a few hours crosses every one of them. The horizon spans a whole story, so
-#: that whatever order it is delivered in is disorder inside the horizon.
+#: Short windows, so that a story of a few hours crosses every one of them. The horizon spans a whole story:
+#: whatever order it is delivered in is disorder inside the horizon.
 POLICY = Policy(
     gap=30 * MINUTE,
     horizon=6 * 60 * MINUTE + 10,
