@@ -118,7 +118,7 @@ def _chances(lapse: Parameters, comeback: Comeback | None, x: int, t_x: int, T: 
 def _lapses_after(
     lapse: Parameters, comeback: Comeback | None, x: int, t_x: int, threshold: float
 ) -> int | None:
-    # The calibrated chance alone would flag every buyer of a shop where few return; the backtest does it alike.
+    # The calibrated chance alone would flag everybody in a shop where few return; the backtest does it alike.
     at = (comeback.lapsing_at if comeback else lapse.crosses_at)(x, t_x, threshold)
     if at is None or at > _FARTHEST_DAYS:
         return None
