@@ -22,6 +22,7 @@ class Policy:
     amendment_window: how long after an order its cancellation or refund still changes verdicts.
     ahead_tolerance: how far ahead of its arrival an event may be stamped.
     max_events: retained events per customer; more are refused, so that no state grows without bound.
+    buyers: whether customers are looked after beyond their sessions: profiles, transitions, actions.
     zone: the IANA zone of the shops' calendars.
     lapsed_after: a buyer whose last purchase day is this long ago is lapsed; whole days.
     lapse_threshold: a buyer is lapsing when the chance that the shop's model gives has come down to it,
@@ -39,6 +40,7 @@ class Policy:
     amendment_window: int = 30 * DAY
     ahead_tolerance: int = 5 * MINUTE
     max_events: int = 10_000
+    buyers: bool = True
     zone: str = "UTC"
     lapsed_after: int = 365 * DAY
     lapse_threshold: float = 0.5

@@ -271,7 +271,10 @@ def _settle(
     due_for_orders = shop.ledger and watermark > shop.due
     if orders is None and (look or gone or due_for_orders):
         orders = shop.orders()
-    if look or gone:
+    if not policy.buyers:
+        if shop.check_at:
+            shop.keep_buyer(None, NEVER)
+    elif look or gone:
         buyer = shop.buyer()
         if gone and buyer is None:
             buyer = Buyer()
@@ -315,9 +318,11 @@ def _keep_orders(shop: Shop, orders: Orders, changed: bool, watermark: int, poli
             due = until
     if expired:
         buyer = shop.buyer()
+        nobody = not policy.buyers
         bearing = [relevant(start, end, orders, policy) for start, end in shop.intervals()]
         for order_id in expired:
-            if is_settled(buyer, orders[order_id]) and not any(order_id in each for each in bearing):
+            settled = nobody or is_settled(buyer, orders[order_id])
+            if settled and not any(order_id in each for each in bearing):
                 del orders[order_id]
                 changed = True
     if changed:

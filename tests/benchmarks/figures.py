@@ -22,6 +22,7 @@ from schemas import topics
 from streams.adapters.codec import encode_tick
 from streams.adapters.kafka.producing import send_records
 from streams.agents.customers import Bundle, Customers
+from streams.domain.policy import Policy
 from streams.domain.progress import MARKER_KEY
 from streams.settings import Settings
 from tests.benchmarks import machine, workload
@@ -72,11 +73,12 @@ class Sessions:
         self.count += len(records.get(topics.SESSIONS.name, ()))
 
 
-async def idle_states(shape: workload.Shape) -> tuple[dict[bytes, bytes], int, int]:
+async def idle_states(shape: workload.Shape, buyers: bool) -> tuple[dict[bytes, bytes], int, int]:
     """States of all customers of one partition after all their sessions have closed, by the real engine: the
     rows (the marker among them), how many customers, how many sessions."""
     states, sessions = MemoryStates(), Sessions()
-    customers = Customers(Settings(ticks="off"), states, sessions, lambda *_: True)
+    settings = Settings(ticks="off", policy=Policy(buyers=buyers))
+    customers = Customers(settings, states, sessions, lambda *_: True)
     customers.assign(0)
     made, records = workload.make(shape)
     offsets, waiting = [0] * len(_INPUTS), [[] for _ in _INPUTS]  # type: list[int], list[list[Any]]
@@ -109,8 +111,8 @@ def record(topic: str, partition: int, offset: int, t: int, key: bytes | None, v
     return ConsumerRecord(topic, partition, offset, t, 0, key, value, None, *sizes, ())
 
 
-def state_size(shape: workload.Shape) -> tuple[dict[bytes, bytes], dict[str, Any]]:
-    rows, customers, sessions = asyncio.run(idle_states(shape))
+def state_size(shape: workload.Shape, buyers: bool = True) -> tuple[dict[bytes, bytes], dict[str, Any]]:
+    rows, customers, sessions = asyncio.run(idle_states(shape, buyers))
     values = [len(value) for key, value in rows.items() if key != MARKER_KEY]
     values.sort()
     return rows, {

@@ -13,8 +13,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -39,17 +39,20 @@ class Subject:
     module: str
     title: str
     events: int | None = None
-    #: Ebbtide's rate is to be at least this many times the subject's; 0 if nothing is asked for.
+    #: Ebbtide's rate is to be at least this many times the subject's; 0 if nothing is asked for. With buyers,
+    #: the share of its rate without them.
     target: float = 0.0
     #: How often it reads all there is.
     passes: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 SUBJECTS: Final = {
     subject.name: subject
     for subject in (
         Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2, passes=2),
-        Subject("ebbtide", "ebbtide", "Ebbtide, customers worker"),
+        Subject("ebbtide", "ebbtide", "Ebbtide, sessions", env={"EBBTIDE_BUYERS": "0"}),
+        Subject("ebbtide-buyers", "ebbtide", "Ebbtide, sessions and buyers", target=0.85),
         Subject("faust", "stock_faust", "stock Faust, Table", events=15_000, target=25),
         Subject("quix", "quix", "Quix Streams, state and changelog", events=200_000, target=2),
         Subject("bytewax", "bytewax_flow", "Bytewax, state and recovery", events=200_000, target=2),
@@ -86,7 +89,7 @@ class Bench:
         options = Options(
             self.server.address, self.inputs, run, self.shape.partitions, events, str(self.folder)
         )
-        if subject.name == "ebbtide":
+        if subject.module == "ebbtide":
             return self._run_ebbtide(subject, options, deadline_s)
         machine.create_topics(self.server.address, {f"{run}-sessions": {}}, self.shape.partitions)
         with Process(subject.module, options) as process:
@@ -101,7 +104,7 @@ class Bench:
         names = create_own_topics(self.server.address, options.run, self.shape.partitions)
         with (
             reading(self.server.address, [f"{options.run}-ingest"], self.shape.partitions) as reader,
-            Process(subject.module, options) as process,
+            Process(subject.module, options, dict(subject.env)) as process,
         ):
             ingest = Ingest(reader, INPUT_NAMES)
             process.wait(lambda: ingest.read() >= options.events, deadline_s, options.run)
@@ -144,7 +147,7 @@ def measure(
                 continue
             found[subject.name].append(run)
             print(
-                f"  run {number + 1} {subject.name:8} {run.rate:>9,.0f} events/s"
+                f"  run {number + 1} {subject.name:15} {run.rate:>9,.0f} events/s"
                 f" {run.cpu_us:>7.2f} µs of CPU an event  {run.events:>7,} events in {run.seconds:5.1f} s,"
                 f" peak {run.peak_mb:.0f} MB"
                 f"  (load before: {load_average:.1f})",

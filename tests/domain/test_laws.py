@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 from hypothesis import given, settings
@@ -155,6 +156,19 @@ def test_order_duplication_and_lateness_inside_the_horizon_do_not_matter(
     in_order.step(deliver(events), -1)
     in_order.settle(max(watermark, end_of(events)))
     assert run.buyers() == in_order.buyers()
+
+
+@settings(laws, max_examples=50)
+@given(story())
+def test_without_buyers_the_sessions_are_the_same_and_nothing_else_is_told(events: list[Input]) -> None:
+    """Who wants sessions alone pays for nothing else, and state is gone as soon as they are settled."""
+    run = Run(replace(POLICY, buyers=False))
+    run.step(deliver(events), -1)
+    run.settle(end_of(events))
+    assert ordered(run.rows()) == ordered(sessions(events, POLICY))
+    run.settle(end_of(events) + 2 * POLICY.horizon)
+    assert run.states == {}
+    assert run.told == {}
 
 
 @laws
