@@ -17,8 +17,8 @@ from streams.domain.state import decode, encode, header
 from streams.domain.visitor import DUPLICATE, Context, advance
 from tests.domain.stories import POLICY, deliver, make
 
-#: A state as release 0.1 wrote it; never to be written anew, only joined by those of later versions.
-GOLDEN = Path(__file__).parent / "state_v1.hex"
+#: States as each version wrote them; never to be written anew, only joined by those of later versions.
+GOLDEN = {1: Path(__file__).parent / "state_v1.hex", 2: Path(__file__).parent / "state_v2.hex"}
 
 
 def written(batch: int = 3) -> bytes:
@@ -42,10 +42,15 @@ def written(batch: int = 3) -> bytes:
     return kept
 
 
-def test_a_state_of_the_first_version_goes_on_as_one_of_this_release() -> None:
+def test_every_version_has_a_golden_state() -> None:
+    assert [*GOLDEN] == list(range(1, written()[0] + 1))
+
+
+@pytest.mark.parametrize("version", GOLDEN)
+def test_a_state_of_any_version_goes_on_as_one_of_this_release(version: int) -> None:
     """Whoever changes the layout adds a version and keeps reading the old one; what follows is the same."""
-    golden = bytes.fromhex(GOLDEN.read_text())
-    assert golden[0] == 1
+    golden = bytes.fromhex(GOLDEN[version].read_text())
+    assert golden[0] == version
     assert header(golden)[1] == 3
     visitor = decode(golden)
     assert set(visitor.shops) == {"s", "z"}
