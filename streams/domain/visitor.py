@@ -10,7 +10,7 @@ batch is delivered again, perhaps cut differently; ``applied`` tells which event
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
 from msgspec import Struct
 
@@ -95,10 +95,9 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
         wake_before = NEVER
     else:
         visitor = decode(stored)
-        wake_before = int.from_bytes(stored[1:9], "big")
+        wake_before, batch, owes = header(stored)
         if visitor.odd:
             visitor.odd = [seen for seen in visitor.odd if seen[1] > done[seen[0]]]
-        _, batch, owes = header(stored)
         if owes:
             crashed = batch > context.paid
             if crashed:
@@ -268,31 +267,13 @@ def _settle(
                     continue
         if until < due:
             due = until
-    due_for_orders = shop.ledger and watermark > shop.due
-    if orders is None and (look or gone or due_for_orders):
+    if orders is None and (look or gone or (shop.ledger and watermark > shop.due)):
         orders = shop.orders()
     if not policy.buyers:
         if shop.check_at:
             shop.keep_buyer(None, NEVER)
     elif look or gone:
-        buyer = shop.buyer()
-        if gone and buyer is None:
-            buyer = Buyer()
-        for closed in gone:
-            leave(cast("Buyer", buyer), closed, policy)
-        result = evaluate(
-            customer_id,
-            shop_id,
-            buyer,
-            cast("Orders", orders).values(),
-            shop.closed,
-            context.model(shop_id),
-            watermark,
-            policy,
-            crashed and shop.owes,
-        )
-        facts += result.facts
-        shop.keep_buyer(result.buyer, result.wake_at)
+        facts += _check_up(customer_id, shop_id, shop, orders or {}, gone, context, crashed)
     if orders:
         _keep_orders(shop, orders, changed is not None, watermark, policy)
     if shop.ledger and shop.due < due:
@@ -303,6 +284,37 @@ def _settle(
         del visitor.shops[shop_id]
         return NEVER
     return due + 1
+
+
+def _check_up(
+    customer_id: str,
+    shop_id: str,
+    shop: Shop,
+    orders: Orders,
+    gone: Sequence[Closed],
+    context: Context,
+    crashed: bool,
+) -> Sequence[Fact]:
+    """Look at who the customer is to the shop; ``gone`` are the sessions that have left the state."""
+    policy = context.policy
+    buyer = shop.buyer()
+    if gone:
+        buyer = buyer or Buyer()
+        for closed in gone:
+            leave(buyer, closed, policy)
+    result = evaluate(
+        customer_id,
+        shop_id,
+        buyer,
+        orders.values(),
+        shop.closed,
+        context.model(shop_id),
+        context.watermark,
+        policy,
+        crashed and shop.owes,
+    )
+    shop.keep_buyer(result.buyer, result.wake_at)
+    return result.facts
 
 
 def _keep_orders(shop: Shop, orders: Orders, changed: bool, watermark: int, policy: Policy) -> None:
@@ -318,10 +330,9 @@ def _keep_orders(shop: Shop, orders: Orders, changed: bool, watermark: int, poli
             due = until
     if expired:
         buyer = shop.buyer()
-        nobody = not policy.buyers
         bearing = [relevant(start, end, orders, policy) for start, end in shop.intervals()]
         for order_id in expired:
-            settled = nobody or is_settled(buyer, orders[order_id])
+            settled = not policy.buyers or is_settled(buyer, orders[order_id])
             if settled and not any(order_id in each for each in bearing):
                 del orders[order_id]
                 changed = True
