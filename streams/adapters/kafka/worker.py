@@ -189,8 +189,8 @@ def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
 
 
 def _collect_seldom() -> None:
-    # A batch makes tens of thousands of short-lived containers and hardly a cycle. To look for cycles every 700
-    # of them, as Python does, costs a tenth of the worker's time; what is there at the start stays anyway.
+    # A batch makes tens of thousands of short-lived containers and hardly a cycle. Looking for cycles at every
+    # 700 of them, as Python does, costs a tenth of the time; what is there at the start stays anyway.
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_CONTAINERS, 20, 50)
