@@ -189,7 +189,7 @@ def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
 
 
 def _collect_seldom() -> None:
-    # A batch makes tens of thousands of short-lived containers and hardly a cycle. Looking for cycles at every
+    # A batch makes tens of thousands of short-lived containers and hardly a cycle. Looking for one at every
     # 700 of them, as Python does, costs a tenth of the time; what is there at the start stays anyway.
     gc.collect()
     gc.freeze()
