@@ -1,4 +1,4 @@
-"""What a storefront sends: Visit, Favorite, Cart, Order. The contract of the four input topics.
+"""What a storefront sends: Visit, Favorite, Cart, Order, Feedback. The contract of the input topics.
 
 A record's value is one JSON object in UTF-8, at most ``MAX_BODY_BYTES`` long and nested at most
 ``MAX_DEPTH`` deep; its key is ``customer_id`` in UTF-8. Fields nobody declared are ignored. Types are
@@ -207,6 +207,8 @@ class Visit(_Envelope):
         Id | None, _field("The item whose page it was.", "item_id", "product_id", "productId")
     ] = None
     category: Annotated[ShortText | None, _field("The item's category.", "category", "item_category")] = None
+    price: Annotated[Money | None, _field("Of one piece, as the page shows it, in currency.")] = None
+    currency: Annotated[Currency | None, _field("ISO 4217, three capital letters.")] = None
     url: Annotated[LongText | None, _field("The page's address.", "url", "page_location")] = None
 
 
@@ -217,6 +219,8 @@ class Favorite(_Envelope):
     target: Annotated[Literal["item", "shop"], _field("What it was: an item needs item_id.")] = "item"
     item_id: Annotated[Id | None, _field("The item.", "item_id", "product_id", "productId")] = None
     category: Annotated[ShortText | None, _field("The item's category.", "category", "item_category")] = None
+    price: Annotated[Money | None, _field("Of one piece, as the page shows it, in currency.")] = None
+    currency: Annotated[Currency | None, _field("ISO 4217, three capital letters.")] = None
 
     @model_validator(mode="after")
     def _has_its_item(self) -> Self:
@@ -305,10 +309,36 @@ class Order(_Envelope):
         return data
 
 
+class Feedback(_Envelope):
+    """A customer has said something of a shop, or was answered."""
+
+    action: Annotated[
+        Literal["review", "complaint", "reply"],
+        _field("review needs rating, reply needs reply_ms; a complaint speaks for itself."),
+    ]
+    rating: Annotated[int | None, Field(ge=1, le=5), _field("Of a review, 5 the best.")] = None
+    reply_ms: Annotated[
+        int | None, Field(ge=0), _field("Of a reply, how long the customer waited for it, in ms.")
+    ] = None
+    order_id: Annotated[Id | None, _field("The order it is about.", "order_id", "orderId")] = None
+    item_id: Annotated[Id | None, _field("The item it is about.", "item_id", "product_id", "productId")] = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.action == "review" and self.rating is None:
+            raise PydanticCustomError("missing_rating", "rating is needed where the action is review")
+        if self.action == "reply" and self.reply_ms is None:
+            raise PydanticCustomError("missing_reply_ms", "reply_ms is needed where the action is reply")
+        return self
+
+
 #: The model of each input topic's values, by the topic's name.
-MODELS: Final[dict[str, type[Visit] | type[Favorite] | type[Cart] | type[Order]]] = {
+MODELS: Final[dict[str, type[Visit] | type[Favorite] | type[Cart] | type[Order] | type[Feedback]]] = {
     "visits": Visit,
     "favorites": Favorite,
     "carts": Cart,
     "orders": Order,
+    "feedback": Feedback,
 }

@@ -7,22 +7,13 @@ Each fact has an identity, and a version that only grows: of several with one id
 
 from __future__ import annotations
 
-from datetime import date
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
-Milliseconds = Annotated[int, Field(ge=0, description="ms since 1970-01-01 UTC")]
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[
-    Decimal,
-    # Lax, because the wire has text where Python has a Decimal.
-    Field(strict=False, ge=0, decimal_places=4, allow_inf_nan=False),
-    PlainSerializer(lambda amount: f"{amount:.4f}", return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+\.[0-9]{4}$"}),
-]
+from schemas import losses
+from schemas.base import Amount, Count, Currency, Day, Fact, Id32, Milliseconds, Share
 
 
 class RejectReason(StrEnum):
@@ -47,11 +38,7 @@ class RejectReason(StrEnum):
     TOO_MANY_EVENTS = "too_many_events"  # the customer's retained events reached the policy's bound
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-
-class SessionFact(_Fact):
+class SessionFact(Fact):
     """A customer's activity in one shop that has ended, and how. Identity: session_id; key: customer_id."""
 
     session_id: Annotated[
@@ -79,7 +66,7 @@ class SessionFact(_Fact):
     carts: Annotated[Count, Field(description="changes of the cart")]
     cart_value: Annotated[Amount, Field(description="of the cart standing at the end, in currency")]
     currency: Annotated[
-        Annotated[str, Field(pattern="^[A-Z]{3}$")] | None,
+        Currency | None,
         Field(description="of cart_value and revenue; null where no event names one"),
     ]
     mixed_currency: Annotated[
@@ -96,13 +83,21 @@ class SessionFact(_Fact):
     channel: str | None
     campaign: str | None
     is_bot: bool
+    day: Annotated[Day, Field(description="the day of the shop's calendar that started_at lies in")]
+    bot_by: Annotated[
+        Literal["told", "user_agent", "rate", "no_dwell"] | None,
+        Field(
+            description="what gave the bot away: an event that says so, its user agent, more pages a minute"
+            " than people read, or no time on any page; null where is_bot is false"
+        ),
+    ]
     version: Annotated[int, Field(ge=1, description="grows with every event that bears on the verdict")]
     is_deleted: Annotated[
         bool, Field(description="a tombstone: the session was absorbed by another, or is none any more")
     ]
 
 
-class DeadLetter(_Fact):
+class DeadLetter(Fact):
     """A refused record. Identity: topic, partition, offset.
 
     On Kafka its value and key are the refused bytes as they came and the rest stands in ``ebbtide-*``
@@ -121,7 +116,7 @@ class DeadLetter(_Fact):
     value: bytes | None
 
 
-class LateEvent(_Fact):
+class LateEvent(Fact):
     """An accepted event older than the horizon: counted and kept, in no verdict. Identity: topic, partition,
     offset; key: customer_id."""
 
@@ -137,7 +132,7 @@ class LateEvent(_Fact):
     body: Annotated[str, Field(description="the JSON text as it came")]
 
 
-class IngestCount(_Fact):
+class IngestCount(Fact):
     """What became of all records of one input partition so far.
 
     received = applied + duplicate + late + rejected.
@@ -155,7 +150,6 @@ class IngestCount(_Fact):
     watermark: Annotated[int, Field(description="ms since 1970-01-01 UTC; may be before it while unknown")]
 
 
-Day = Annotated[date, Field(description="a day of the shop's calendar")]
 Stage = Literal["prospect", "new", "active", "lapsing", "lapsed", "won_back"]
 Tier = Literal[
     "champion",
@@ -170,14 +164,12 @@ Tier = Literal[
     "dormant",
 ]
 Score = Annotated[int, Field(ge=1, le=5, description="quintile among the shop's buyers, 5 the best")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Id32 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 ModelVersion = Annotated[
     int, Field(ge=0, description="of the shop's model that said so; 0 is the one built in")
 ]
 
 
-class ProfileFact(_Fact):
+class ProfileFact(Fact):
     """All that is known of one customer in one shop. Identity: customer_id, shop_id; key: customer_id.
 
     It is told again when anything but as_of, recency_days and overdue_days has changed; these two
@@ -225,7 +217,7 @@ class ProfileFact(_Fact):
     monetary: Annotated[Amount, Field(description="net revenue of standing orders, in currency")]
     average_order_value: Annotated[Amount, Field(description="monetary per standing order in currency")]
     currency: Annotated[
-        Annotated[str, Field(pattern="^[A-Z]{3}$")] | None,
+        Currency | None,
         Field(description="the one with the most standing orders; null where no order names one"),
     ]
     mixed_currency: Annotated[
@@ -256,7 +248,7 @@ class ProfileFact(_Fact):
     ]
 
 
-class TransitionFact(_Fact):
+class TransitionFact(Fact):
     """From one lifecycle stage, or tier, to another. Identity: transition_id; key: customer_id.
 
     A stage's transition is withdrawn by a tombstone when a late order or a refund makes it untrue.
@@ -302,7 +294,7 @@ class TransitionFact(_Fact):
     is_deleted: Annotated[bool, Field(description="a tombstone: it did not happen after all")]
 
 
-class ActionFact(_Fact):
+class ActionFact(Fact):
     """Something to do for one customer, once per episode. Identity: action_id; key: customer_id.
 
     Whoever acts must leave the holdout group alone: the difference between both is what acting brings.
@@ -356,4 +348,5 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "customers": ProfileFact,
     "transitions": TransitionFact,
     "actions": ActionFact,
+    **losses.MODELS,
 }

@@ -21,8 +21,8 @@ CHANGELOG_MAX_BYTES: Final = 4 * 1024 * 1024
 class Topic:
     """One topic.
 
-    ``name`` is without the deployment's prefix; ``model`` names the class of ``schemas.events`` or
-    ``schemas.facts`` that its values follow, or None for records that are ours alone.
+    ``name`` is without the deployment's prefix; ``model`` names the class of ``schemas.events``,
+    ``schemas.facts`` or ``schemas.losses`` that its values follow, or None for records that are ours alone.
     """
 
     name: str
@@ -48,6 +48,8 @@ VISITS: Final = Topic("visits", "input", "customer_id", "Visit")
 FAVORITES: Final = Topic("favorites", "input", "customer_id", "Favorite")
 CARTS: Final = Topic("carts", "input", "customer_id", "Cart")
 ORDERS: Final = Topic("orders", "input", "customer_id", "Order")
+#: Optional: what customers say of a shop; where nothing is sent to it, nothing waits for it.
+FEEDBACK: Final = Topic("feedback", "input", "customer_id", "Feedback")
 #: A tick is of no use once a later one is there, and there are a few a second.
 TICKS: Final = Topic(
     "ticks", "internal", "none; the sender names the partition", None, retention_ms=60 * 60 * 1000
@@ -64,10 +66,35 @@ DEAD_LETTERS: Final = Topic(
 CUSTOMERS: Final = Topic("customers", "fact", "customer_id", "ProfileFact")
 TRANSITIONS: Final = Topic("transitions", "fact", "customer_id", "TransitionFact")
 ACTIONS: Final = Topic("actions", "fact", "customer_id", "ActionFact")
+PURCHASES: Final = Topic("purchases", "fact", "customer_id", "PurchaseFact")
+ITEM_DAYS: Final = Topic("item-days", "fact", "customer_id", "ItemDaysFact")
+LEAKS: Final = Topic("leaks", "fact", "customer_id", "LeakFact")
+REASONS: Final = Topic("reasons", "fact", "customer_id", "ReasonFact")
+SEGMENTS: Final = Topic("segments", "fact", "customer_id", "SegmentFact")
+SEGMENT_RUNS: Final = Topic("segment-runs", "fact", "partition", "SegmentRun")
+#: What is known of each shop, its zone above all; every worker reads all of it, and the sink stores it.
+SHOPS: Final = Topic("shops", "fact", "shop_id", "ShopFact", "compact")
+#: The rules of all segments, as one record; every worker reads it.
+SEGMENT_RULES: Final = Topic("segment-rules", "internal", "the word rules", None, "compact")
 #: Each shop's lapse model and cut points; every worker reads all of it.
 MODELS: Final = Topic("models", "internal", "shop_id", None, "compact")
 
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
-INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS)
-FACTS: Final = (SESSIONS, LATE_EVENTS, INGEST, DEAD_LETTERS, CUSTOMERS, TRANSITIONS, ACTIONS)
-ALL: Final = (*INPUTS, TICKS, CUSTOMERS_CHANGELOG, MODELS, *FACTS)
+INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK)
+FACTS: Final = (
+    SESSIONS,
+    LATE_EVENTS,
+    INGEST,
+    DEAD_LETTERS,
+    CUSTOMERS,
+    TRANSITIONS,
+    ACTIONS,
+    PURCHASES,
+    ITEM_DAYS,
+    LEAKS,
+    REASONS,
+    SEGMENTS,
+    SEGMENT_RUNS,
+    SHOPS,
+)
+ALL: Final = (*INPUTS, TICKS, CUSTOMERS_CHANGELOG, MODELS, SEGMENT_RULES, *FACTS)

@@ -28,6 +28,9 @@ _POLICY_DURATIONS = (
     "repurchase_lead",
     "prospect_memory",
     "buyer_memory",
+    "leak_window",
+    "grievance_window",
+    "bot_dwell",
 )
 _POLICY_DEFAULTS = {f.name: f.default for f in fields(Policy)}
 #: Numbers and text, by their defaults' types.

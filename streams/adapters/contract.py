@@ -25,6 +25,7 @@ _STRUCTS: Final[dict[str, Callable[..., Body]]] = {
     "favorites": events.Favorite,
     "carts": events.Cart,
     "orders": events.Order,
+    "feedback": events.Feedback,
 }
 _BY_TOPIC: Final = tuple((MODELS[topic.name], _STRUCTS[topic.name]) for topic in topics.INPUTS)
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -35,6 +36,8 @@ _DETAIL_LENGTH: Final = 300
 _REASONS: Final = {
     "missing": RejectReason.MISSING_FIELD,
     "missing_item_id": RejectReason.MISSING_FIELD,
+    "missing_rating": RejectReason.MISSING_FIELD,
+    "missing_reply_ms": RejectReason.MISSING_FIELD,
     "non_finite_number": RejectReason.NON_FINITE_NUMBER,
     "timestamp_out_of_range": RejectReason.TIMESTAMP_OUT_OF_RANGE,
     "json_invalid": RejectReason.MALFORMED_JSON,

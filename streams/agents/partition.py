@@ -42,6 +42,7 @@ class Partition:
 
     def __init__(self, stored: Iterable[tuple[bytes, bytes]], marker: bytes | None) -> None:
         self.progress = Progress.start(_INPUTS) if marker is None else decode_marker(marker)
+        self.progress.widen(_INPUTS)
         self.clock = PartitionClock(_INPUTS)
         self.clock.times = list(self.progress.times)
         self.clock.watermark = self.progress.watermark

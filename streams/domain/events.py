@@ -29,6 +29,9 @@ FavoriteAction = Literal["add", "remove"]
 FavoriteTarget = Literal["item", "shop"]
 CartAction = Literal["add", "remove", "set", "clear"]
 OrderAction = Literal["placed", "paid", "cancelled", "refunded"]
+FeedbackAction = Literal["review", "complaint", "reply"]
+Rating = Annotated[int, Meta(ge=1, le=5)]
+Span = Annotated[int, Meta(ge=0)]
 
 MAX_LINES = 200
 
@@ -42,6 +45,8 @@ class Visit(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     shop_id: Id
     item_id: Id | None = None
     category: ShortText | None = None
+    price: Decimal | None = None
+    currency: Currency | None = None
     url: LongText | None = None
     channel: ShortText | None = None
     referrer: LongText | None = None
@@ -61,6 +66,8 @@ class Favorite(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     target: FavoriteTarget = "item"
     item_id: Id | None = None
     category: ShortText | None = None
+    price: Decimal | None = None
+    currency: Currency | None = None
     channel: ShortText | None = None
     referrer: LongText | None = None
     campaign: ShortText | None = None
@@ -120,7 +127,26 @@ class Order(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     is_bot: bool = False
 
 
-Body = Visit | Favorite | Cart | Order
+class Feedback(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """A customer has said something of a shop, or was answered after ``reply_ms``."""
+
+    event_id: Id
+    occurred_at: Moment
+    customer_id: Id
+    shop_id: Id
+    action: FeedbackAction
+    rating: Rating | None = None
+    reply_ms: Span | None = None
+    order_id: Id | None = None
+    item_id: Id | None = None
+    channel: ShortText | None = None
+    referrer: LongText | None = None
+    campaign: ShortText | None = None
+    user_agent: LongText | None = None
+    is_bot: bool = False
+
+
+Body = Visit | Favorite | Cart | Order | Feedback
 
 
 class Input(Struct, gc=False):

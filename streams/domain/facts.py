@@ -13,6 +13,8 @@ from typing import Final, Literal
 from msgspec import Struct
 from xxhash import xxh3_128_hexdigest
 
+#: What gave a bot away.
+BotSign = Literal["told", "user_agent", "rate", "no_dwell"]
 Outcome = Literal["converted", "lost"]
 LostStage = Literal["bounced", "browsed", "favorited", "carted"]
 Stage = Literal["prospect", "new", "active", "lapsing", "lapsed", "won_back"]
@@ -32,6 +34,7 @@ TransitionKind = Literal["stage", "tier"]
 Cause = Literal["order", "overdue", "silence", "refund", "model"]
 ActionKind = Literal["repurchase_due", "coupon_care", "win_back"]
 
+EPOCH: Final = date(1970, 1, 1)
 #: Money inside the rules is an integer of ten-thousandths of a currency unit: sums are exact.
 MONEY_SCALE: Final = 10_000
 
@@ -62,6 +65,8 @@ class SessionFact(Struct, frozen=True, gc=False):
     channel: str | None
     campaign: str | None
     is_bot: bool
+    day: date
+    bot_by: BotSign | None
     version: int
     is_deleted: bool
 
@@ -215,6 +220,8 @@ def tombstone(customer_id: str, shop_id: str, started_at: int, version: int) -> 
         channel=None,
         campaign=None,
         is_bot=False,
+        day=EPOCH,
+        bot_by=None,
         version=version,
         is_deleted=True,
     )

@@ -10,6 +10,7 @@ SECOND: Final = 1_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
+LONGEST_LEAK_WINDOW: Final = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Policy:
     discount_prone: from this share of orders with a discount on, a buyer is one who waits for discounts.
     prospect_memory, buyer_memory: how long someone who shows nothing more is remembered: from the last
     session, or the last purchase day if later; of a prospect, and of a buyer.
+    losses: whether it is looked into where the lost went: purchases, item-days, leaks and reasons.
+    leak_window: whole days after the day of a visit in which a purchase elsewhere is a leak; 0: that day.
+    grievance_window: how long before a loss something bad makes it one of a dissatisfied customer.
+    bot_events, bot_dwell, bot_rate: a session of this many events is a bot's if its mean time from one to the
+    next is below the dwell, or if it has more than the rate a minute.
     """
 
     gap: int = 30 * MINUTE
@@ -49,6 +55,12 @@ class Policy:
     discount_prone: float = 0.5
     prospect_memory: int = 90 * DAY
     buyer_memory: int = 1095 * DAY
+    losses: bool = True
+    leak_window: int = 0
+    grievance_window: int = 90 * DAY
+    bot_events: int = 30
+    bot_dwell: int = SECOND
+    bot_rate: int = 40
 
     def __post_init__(self) -> None:
         if self.gap <= 0:
@@ -60,6 +72,9 @@ class Policy:
             "ahead_tolerance",
             "repurchase_lead",
             "prospect_memory",
+            "leak_window",
+            "grievance_window",
+            "bot_dwell",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
@@ -78,5 +93,9 @@ class Policy:
             raise ValueError("lapse_threshold must be between 0 and 1, both excluded")
         if not 0 <= self.holdout_percent <= 100:
             raise ValueError("holdout_percent must be from 0 to 100")
+        if self.leak_window > LONGEST_LEAK_WINDOW or self.leak_window % DAY:
+            raise ValueError("leak_window must be whole days, 7 at most")
+        if self.bot_events < 2 or self.bot_rate < 1:
+            raise ValueError("bot_events must be at least 2 and bot_rate at least 1")
         if not 0 < self.discount_prone <= 1:
             raise ValueError("discount_prone must be above 0 and at most 1")

@@ -25,6 +25,22 @@ First = tuple[int, int, str]
 DIGEST_BYTES: Final = 8
 
 
+LOOKED: Final = 0
+FAVORITED: Final = 1
+CARTED: Final = 2
+
+
+class Touch(Struct, array_like=True, frozen=True, gc=False):
+    """An item was looked at, put among the favorites or put in the cart; ``price`` in ten-thousandths."""
+
+    t: int
+    kind: int
+    item: str
+    category: str | None
+    price: int | None
+    currency: str | None
+
+
 class Session(Struct, array_like=True, gc=False):
     """One session; times in ms.
 
@@ -33,6 +49,8 @@ class Session(Struct, array_like=True, gc=False):
     landing, channel, campaign: (time, id, value) of the earliest event that has one.
     favorites: (time, id, added) of the latest word on a target; "" is the shop.
     published: the version last sent, 0 if none was.
+    by_agent: whether a user agent is known to be a machine's.
+    touches: of items, until the session has closed and the customer's trail has them.
     """
 
     start: int
@@ -49,26 +67,35 @@ class Session(Struct, array_like=True, gc=False):
     cart: list[CartOp] | None = None
     is_bot: bool = False
     published: int = 0
+    by_agent: bool = False
+    touches: list[Touch] | None = None
 
     @property
     def carts(self) -> int:
         """Changes of the cart."""
         return len(self.cart) if self.cart else 0
 
-    def add(self, event: Input) -> None:
-        """Take in one activity event that lies inside the session's interval."""
+    def add(self, event: Input, losses: bool) -> None:
+        """Take in one activity event that lies inside the session's interval; ``losses``: keep its touch."""
         body = event.body
         t, key = event.t, event.id
         self.events += 1
         self.ids += key.to_bytes(DIGEST_BYTES, "big")
         if isinstance(body, Visit):
             self.visits += 1
-            if body.item_id is not None and (self.landing is None or t <= self.landing[0]):
-                self.landing = _earliest(self.landing, (t, key, body.item_id))
+            if body.item_id is not None:
+                if self.landing is None or t <= self.landing[0]:
+                    self.landing = _earliest(self.landing, (t, key, body.item_id))
+                if losses:
+                    self._touch(t, LOOKED, body.item_id, body)
         elif isinstance(body, Favorite):
             self._favorite(t, key, body)
+            if losses and body.action == "add" and body.target == "item" and body.item_id is not None:
+                self._touch(t, FAVORITED, body.item_id, body)
         elif isinstance(body, Cart):
             self._cart(t, key, body)
+            if losses and body.action in ("add", "set") and body.quantity and body.item_id is not None:
+                self._touch(t, CARTED, body.item_id, body)
         elif body.action == "paid":
             self.paid += 1
         if body.channel is not None and (self.channel is None or t <= self.channel[0]):
@@ -77,6 +104,14 @@ class Session(Struct, array_like=True, gc=False):
             self.campaign = _earliest(self.campaign, (t, key, body.campaign))
         if body.is_bot:
             self.is_bot = True
+
+    def _touch(self, t: int, kind: int, item: str, body: Visit | Favorite | Cart) -> None:
+        price = None if body.price is None else to_amount(body.price)
+        touch = Touch(t, kind, item, body.category, price, body.currency)
+        if self.touches is None:
+            self.touches = [touch]
+        else:
+            self.touches.append(touch)
 
     def _favorite(self, t: int, key: int, body: Favorite) -> None:
         added = body.action == "add"
@@ -115,6 +150,9 @@ class Session(Struct, array_like=True, gc=False):
         if other.cart:
             self.cart = (self.cart or []) + other.cart
         self.is_bot = self.is_bot or other.is_bot
+        self.by_agent = self.by_agent or other.by_agent
+        if other.touches:
+            self.touches = (self.touches or []) + other.touches
 
 
 def _earliest(a: First | None, b: First | None) -> First | None:

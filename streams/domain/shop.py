@@ -18,7 +18,8 @@ from streams.domain.buyer import Buyer
 from streams.domain.checkup import NEVER
 from streams.domain.events import Input
 from streams.domain.order import Orders
-from streams.domain.session import DIGEST_BYTES, Session
+from streams.domain.policy import Policy
+from streams.domain.session import DIGEST_BYTES, Session, Touch
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_session = msgspec.msgpack.Decoder(Session).decode
@@ -85,13 +86,14 @@ class Shop(Struct, array_like=True, gc=False):
         self.check_at = 0 if check_at == NEVER else max(check_at, 1)
         self.owes = buyer is not None and buyer.owed != 0
 
-    def close(self, session: Session) -> None:
-        """Pack a session away whose verdict is published."""
-        start, end, ids = session.start, session.end, session.ids
+    def close(self, session: Session) -> list[Touch] | None:
+        """Pack a session away whose verdict is published; gives up what it touched."""
+        start, end, ids, touches = session.start, session.end, session.ids, session.touches
         session.start = session.end = 0
-        session.ids = b""
+        session.ids, session.touches = b"", None
         body = _pack(session)
         self.closed.append(Closed(start, end, ids, body, session.visits, session.favorited, session.carts))
+        return touches
 
     def reopen(self) -> None:
         """Have all sessions at hand: something may bear on the closed ones."""
@@ -119,27 +121,27 @@ class Shop(Struct, array_like=True, gc=False):
                 return True
         return False
 
-    def extend(self, event: Input, gap: int) -> bool:
+    def extend(self, event: Input, policy: Policy) -> bool:
         """Take an activity event into the latest session, the common case; False if that is not its place."""
         if not self.sessions:
             return False
         last = self.sessions[-1]
         t = event.t
-        if not last.start <= t <= last.end + gap:
+        if not last.start <= t <= last.end + policy.gap:
             return False
         if t > last.end:
             last.end = t
-        last.add(event)
+        last.add(event, policy.losses)
         return True
 
 
-def place(shop: Shop, event: Input, gap: int) -> Sequence[tuple[int, int]]:
+def place(shop: Shop, event: Input, policy: Policy) -> Sequence[tuple[int, int]]:
     """Put an activity event that does not ``extend`` where it belongs, merging what it joins.
 
     Returns (start, version) of each published session that no longer stands under that start; the version is
     above any that it was published with, so that the caller can take it back. An id never stands again.
     """
-    t = event.t
+    t, gap = event.t, policy.gap
     sessions = shop.sessions
     after_all = not sessions or t > sessions[-1].end
     if shop.closed and t <= shop.closed[-1].end + gap:
@@ -148,7 +150,7 @@ def place(shop: Shop, event: Input, gap: int) -> Sequence[tuple[int, int]]:
     joined = [] if after_all else [s for s in sessions if s.start - gap <= t <= s.end + gap]
     if not joined:
         fresh = Session(t, t)
-        fresh.add(event)
+        fresh.add(event, policy.losses)
         sessions.append(fresh)
         if not after_all:
             sessions.sort(key=_start)
@@ -163,7 +165,7 @@ def place(shop: Shop, event: Input, gap: int) -> Sequence[tuple[int, int]]:
             gone.append((survivor.start, survivor.published + 1))
         survivor.start, survivor.published = t, 0
     survivor.end = max(survivor.end, t)
-    survivor.add(event)
+    survivor.add(event, policy.losses)
     return gone
 
 

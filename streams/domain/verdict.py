@@ -6,7 +6,9 @@ A verdict is a function of the events that bear on it and of nothing else; its v
 from __future__ import annotations
 
 from streams.domain import cart
+from streams.domain.bots import bot_sign
 from streams.domain.cart import Line
+from streams.domain.days import date_of, day_of
 from streams.domain.facts import LostStage, SessionFact, money, session_id
 from streams.domain.order import OrderRecord, Orders
 from streams.domain.policy import Policy
@@ -73,6 +75,7 @@ def judge(
         if back < order.total and (order.currency is None or order.currency == currency):
             revenue += order.total - back
     lost = not standing
+    sign = bot_sign(session, policy)
     recovery = _recovery(session, bearing, policy) if lost and bearing else None
     return SessionFact(
         session_id=session_id(customer_id, shop_id, session.start),
@@ -97,7 +100,9 @@ def judge(
         landing_item=session.landing[2] if session.landing else None,
         channel=session.channel[2] if session.channel else None,
         campaign=session.campaign[2] if session.campaign else None,
-        is_bot=session.is_bot,
+        is_bot=sign is not None,
+        day=date_of(day_of(session.start, policy.zone)),
+        bot_by=sign,
         version=version(session, bearing, policy),
         is_deleted=False,
     )

@@ -95,6 +95,9 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
         wake_before = NEVER
     else:
         visitor = decode(stored)
+        if len(visitor.applied) < len(done):
+            # An earlier release read fewer topics.
+            visitor.applied += [-1] * (len(done) - len(visitor.applied))
         wake_before, batch, owes = header(stored)
         if visitor.odd:
             visitor.odd = [seen for seen in visitor.odd if seen[1] > done[seen[0]]]
@@ -204,10 +207,9 @@ def _take(
         return REFUSED
     elif shop is None:
         shop = visitor.shops[shop_id] = Shop()
-    gap = context.policy.gap
-    if shop.extend(event, gap):
+    if shop.extend(event, context.policy):
         return APPLIED
-    for start, count in place(shop, event, gap):
+    for start, count in place(shop, event, context.policy):
         visitor.owed.append(Owed(shop_id, start, count))
         facts.append(tombstone(customer_id, shop_id, start, count))
     return APPLIED

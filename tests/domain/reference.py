@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from streams.domain.events import Cart, Favorite, Input, Order, Visit
 from streams.domain.facts import session_id
@@ -145,6 +147,8 @@ def _row(
         "channel": next((e.body.channel for e in events if e.body.channel is not None), None),
         "campaign": next((e.body.campaign for e in events if e.body.campaign is not None), None),
         "is_bot": any(e.body.is_bot for e in events),
+        "day": datetime.fromtimestamp(start / 1000, ZoneInfo(policy.zone)).date(),
+        "bot_by": "told" if any(e.body.is_bot for e in events) else None,
         "version": len(events) + sum(o["weight"] for o in bearing),
         "is_deleted": False,
     }
