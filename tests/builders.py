@@ -56,6 +56,12 @@ def order(at: int = NOON, action: str = "placed", order_id: str = "o1", **fields
     return _event(at, {"action": action, "order_id": order_id, **content}, fields)
 
 
+def feedback(at: int = NOON, action: str = "review", **fields: Any) -> Event:
+    """What a customer says of s1: a review of one star, a complaint, or a reply after a minute."""
+    content = {"review": {"rating": 1}, "reply": {"reply_ms": 60_000}}.get(action, {})
+    return _event(at, {"action": action, **content}, fields)
+
+
 def body(event: Mapping[str, Any]) -> bytes:
     """The event as a record's value."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

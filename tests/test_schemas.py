@@ -15,10 +15,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from schemas import events, facts, topics
-from schemas.events import Cart, Favorite, Order, OrderLine, Visit
+from schemas.events import Cart, Favorite, Feedback, Order, OrderLine, Visit
 from schemas.generate import DIRECTORY, differences
 from streams.adapters.codec import decode_batch
-from tests.builders import TOPIC_INDEX, body, cart, favorite, line, order, record, visit
+from tests.builders import TOPIC_INDEX, body, cart, favorite, feedback, line, order, record, visit
 
 EXAMPLES = DIRECTORY.parent / "examples"
 INPUT_EXAMPLES = sorted(
@@ -128,6 +128,14 @@ ACCEPTED: list[tuple[type[BaseModel], dict[str, Any], str, Any]] = [
     (Cart, cart(price="1.50000"), "price", Decimal("1.5")),
     (Cart, cart(price=99_999_999_999.9999), "price", Decimal("99999999999.9999")),
     (Cart, cart(price="999999999999.9999"), "price", Decimal("999999999999.9999")),
+    (Visit, visit(), "price", None),
+    (Visit, visit(price=19.99, currency="CNY"), "price", Decimal("19.99")),
+    (Visit, visit(price="19.9900", currency="CNY"), "currency", "CNY"),
+    (Favorite, favorite(price=0), "price", Decimal(0)),
+    (Feedback, feedback(rating=5), "rating", 5),
+    (Feedback, feedback(action="complaint"), "rating", None),
+    (Feedback, feedback(action="reply", reply_ms=0), "reply_ms", 0),
+    (Feedback, feedback(orderId="o1"), "order_id", "o1"),
     (Order, order(lines=[line()] * 200), "order_id", "o1"),
     (Order, order(total=7, value=8), "total", Decimal(7)),
     (Order, order(action="refunded", value="2.5"), "refund_amount", Decimal("2.5")),
@@ -153,6 +161,17 @@ REFUSED: list[tuple[type[BaseModel], dict[str, Any], str]] = [
     (Visit, visit(occurred_at=True), "occurred_at"),
     (Visit, visit(occurred_at=1772452800), "occurred_at"),
     (Visit, visit(occurred_at=4_102_444_800_000), "occurred_at"),
+    (Visit, visit(price=-0.01), "price"),
+    (Visit, visit(price="1.00001"), "price"),
+    (Visit, visit(currency="eur"), "currency"),
+    (Favorite, favorite(price="ten"), "price"),
+    (Favorite, favorite(currency="€"), "currency"),
+    (Feedback, feedback(rating=0), "rating"),
+    (Feedback, feedback(rating=6), "rating"),
+    (Feedback, feedback(rating=4.0), "rating"),
+    (Feedback, feedback(rating=True), "rating"),
+    (Feedback, feedback(action="reply", reply_ms=-1), "reply_ms"),
+    (Feedback, feedback(action="praise"), "action"),
     (Cart, cart(quantity="1"), "quantity"),
     (Cart, cart(quantity=1.0), "quantity"),
     (Cart, cart(quantity=True), "quantity"),
@@ -194,6 +213,15 @@ def test_a_favorite_item_and_a_cart_line_need_their_item() -> None:
         del event["item_id"]
         with pytest.raises(ValidationError, match="item_id is needed"):
             model.model_validate_json(body(event))
+
+
+def test_a_review_needs_its_rating_and_a_reply_its_time() -> None:
+    for event, needed in (
+        (feedback(rating=None), "rating"),
+        (feedback(action="reply", reply_ms=None), "reply_ms"),
+    ):
+        with pytest.raises(ValidationError, match=f"{needed} is needed"):
+            Feedback.model_validate_json(body(event))
 
 
 def test_a_producer_in_python_writes_what_the_worker_reads() -> None:

@@ -146,13 +146,13 @@ def _read_chunk(topic: int, records: Sequence[ConsumerRecord], ahead_tolerance: 
         for body in bodies:
             _check_ids(body)
     check = _CHECKS[topic]
-    # Most visits name no price: one search of all is less than a call for each.
-    if topic or b'"price"' in joined or b'"currency"' in joined:
-        for body in bodies:
-            check(body)
+    # Most visits name no price; two attributes cost a twentieth of a call, or of a search of the bytes.
+    for body in bodies if topic else _priced(cast("list[Visit]", bodies)):
+        check(body)
     mark = _TOPIC_MARKS[topic]
-    digest = xxhash.xxh3_64_intdigest
-    ids = [digest((mark + body.event_id).encode()) for body in bodies]
+    # One encoding for all, as ids have no newline.
+    marked = mark + f"\n{mark}".join([body.event_id for body in bodies])
+    ids = list(map(xxhash.xxh3_64_intdigest, marked.encode().split(b"\n")))
     offsets = [record.offset for record in records]
     for body, t in zip(bodies, times, strict=True):
         body.occurred_at = t
@@ -186,6 +186,10 @@ def _check_ids(body: Body) -> None:
             ids += body.order_id or ""
     if not ids.isprintable():
         raise _DoubtError
+
+
+def _priced(visits: list[Visit]) -> list[Visit]:
+    return [visit for visit in visits if visit.price is not None or visit.currency is not None]
 
 
 def _check_favorite(body: Favorite) -> None:

@@ -4,12 +4,13 @@ Where a line goes is decided in this order:
 
 1. The first of ``topic``, ``type``, ``event`` and ``event_name`` that holds a known name (case and
    punctuation do not matter): a topic of the contract or its singular, or an event of Segment or GA4, such
-   as ``Product Viewed``, ``Product Added``, ``Product Added to Wishlist``, ``Order Completed``,
-   ``view_item``, ``add_to_cart``, ``purchase``. Of a Segment or GA4 event the fields inside ``properties``
-   or ``params`` and those of an only item are lifted up, and its ``action`` is set where it has none.
-2. By shape: an order id or an order's action is an order; ``set``, ``clear``, or ``add`` and ``remove``
-   with a cart id, quantity or price are a cart; ``add`` and ``remove`` with a ``target`` are a favorite; an
-   object with no action is a visit.
+   as ``Product Viewed``, ``Product Added``, ``Product Added to Wishlist``, ``Product Reviewed``, ``Order
+   Completed``, ``view_item``, ``add_to_cart``, ``purchase``. Of a Segment or GA4 event the fields inside
+   ``properties`` or ``params`` and those of an only item are lifted up, and its ``action`` is set where it
+   has none.
+2. By shape: a feedback's action is feedback; an order id or an order's action is an order; ``set``,
+   ``clear``, or ``add`` and ``remove`` with a cart id, quantity or price are a cart; ``add`` and ``remove``
+   with a ``target`` are a favorite; an object with no action is a visit.
 3. Everything else goes as it came to ``visits`` without a key, and is refused there.
 
 A line is sent byte for byte as it is, unless something had to be lifted, set or added.
@@ -24,7 +25,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from schemas.topics import CARTS, FAVORITES, ORDERS, VISITS, Topic
+from schemas.topics import CARTS, FAVORITES, FEEDBACK, ORDERS, VISITS, Topic
 from streams.sources.files import SourceFile
 from streams.sources.record import SourceRecord, unreadable
 
@@ -57,11 +58,17 @@ _NAMES: Final[dict[str, tuple[Topic, str | None]]] = {
     "order_refunded": (ORDERS, "refunded"),
     "purchase": (ORDERS, "placed"),
     "refund": (ORDERS, "refunded"),
+    "feedback": (FEEDBACK, None),
+    "review": (FEEDBACK, "review"),
+    "complaint": (FEEDBACK, "complaint"),
+    "reply": (FEEDBACK, "reply"),
+    "product_reviewed": (FEEDBACK, "review"),
 }
 _NAMED_BY: Final = ("topic", "type", "event", "event_name")
 _NESTED: Final = ("properties", "params")
 _ORDER_IDS: Final = frozenset({"order_id", "orderId", "transaction_id"})
 _ORDER_ACTIONS: Final = frozenset({"placed", "paid", "cancelled", "refunded"})
+_FEEDBACK_ACTIONS: Final = frozenset({"review", "complaint", "reply"})
 _CART_FIELDS: Final = frozenset({"cart_id", "cartId", "quantity", "price"})
 _ITEM_IDS: Final = frozenset({"item_id", "product_id", "productId"})
 _PUNCTUATION: Final = re.compile(r"[^a-z0-9]+")
@@ -132,6 +139,8 @@ def _shaped(body: dict[str, Any]) -> Topic | None:
     action = body.get("action")
     if action is not None and not isinstance(action, str):
         return None
+    if action in _FEEDBACK_ACTIONS:
+        return FEEDBACK
     if _ORDER_IDS & body.keys() or action in _ORDER_ACTIONS:
         return ORDERS
     if action in ("set", "clear"):

@@ -100,6 +100,9 @@ def _record(line: bytes, layout: _Layout, shop: str) -> SourceRecord:
     if category := fields[layout.category_code] or fields[layout.category_id]:
         goods["category"] = category
     if topic is VISITS:
+        # A price that the contract refuses is no reason to lose who was there.
+        if price and not price.startswith("-"):
+            goods |= {"price": price, "currency": CURRENCY}
         return event(topic, at, body | goods)
     body["action"] = action
     if price and action != "remove":

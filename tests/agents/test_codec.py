@@ -18,7 +18,7 @@ from streams.adapters.codec import (
     encode_tick,
 )
 from streams.domain.policy import MINUTE
-from tests.builders import NOON, TOPIC_INDEX, body, cart, favorite, line, order, record, visit
+from tests.builders import NOON, TOPIC_INDEX, body, cart, favorite, feedback, line, order, record, visit
 
 VISIT = body(visit())
 
@@ -60,6 +60,9 @@ HOSTILE: list[tuple[str, str, bytes | None, R]] = [
     ("a favorite without its item", "favorites", without(favorite(), "item_id"), R.MISSING_FIELD),
     ("an order without its id", "orders", without(order(), "order_id"), R.MISSING_FIELD),
     ("a line without its item", "orders", body(order(lines=[{"quantity": 1}])), R.MISSING_FIELD),
+    ("a review without its rating", "feedback", without(feedback(), "rating"), R.MISSING_FIELD),
+    ("a reply without its time", "feedback", without(feedback(action="reply"), "reply_ms"), R.MISSING_FIELD),
+    ("feedback that says nothing", "feedback", without(feedback(), "action"), R.MISSING_FIELD),
     ("a number for an id", "visits", body(visit(event_id=1)), R.INVALID_FIELD),
     ("a text for a quantity", "carts", body(cart(quantity="1")), R.INVALID_FIELD),
     ("true for a quantity", "carts", body(cart(quantity=True)), R.INVALID_FIELD),
@@ -73,6 +76,17 @@ HOSTILE: list[tuple[str, str, bytes | None, R]] = [
     ("a DEL in an id", "favorites", body(favorite(item_id="a\x7f")), R.INVALID_FIELD),
     ("a C1 control in an id", "orders", body(order(order_id="a\x9f")), R.INVALID_FIELD),
     ("a negative price", "carts", body(cart(price="-1")), R.INVALID_FIELD),
+    ("a negative price of a page", "visits", body(visit(price="-1")), R.INVALID_FIELD),
+    ("five decimals of a page", "visits", body(visit(price="1.00001")), R.INVALID_FIELD),
+    ("small letters on a page", "visits", body(visit(currency="cny")), R.INVALID_FIELD),
+    ("two letters for a currency", "favorites", body(favorite(currency="CN")), R.INVALID_FIELD),
+    ("a negative price of a favorite", "favorites", body(favorite(price=-1)), R.INVALID_FIELD),
+    ("no stars", "feedback", body(feedback(rating=0)), R.INVALID_FIELD),
+    ("six stars", "feedback", body(feedback(rating=6)), R.INVALID_FIELD),
+    ("half a star", "feedback", body(feedback(rating=4.5)), R.INVALID_FIELD),
+    ("stars as a text", "feedback", body(feedback(rating="5")), R.INVALID_FIELD),
+    ("a reply before the question", "feedback", body(feedback(action="reply", reply_ms=-1)), R.INVALID_FIELD),
+    ("a NUL in the order a review is of", "feedback", body(feedback(order_id="a\0")), R.INVALID_FIELD),
     ("a price of ten to the twelve", "carts", body(cart(price=10**12)), R.INVALID_FIELD),
     ("five decimals", "orders", body(order(lines=[line(price="1.00001")])), R.INVALID_FIELD),
     ("a price far too long", "carts", body(cart(price="1" * 60_000)), R.INVALID_FIELD),
@@ -85,6 +99,8 @@ HOSTILE: list[tuple[str, str, bytes | None, R]] = [
     ("an unknown cart action", "carts", body(cart(action="explode")), R.UNKNOWN_KIND),
     ("an unknown order action", "orders", body(order(action="shipped")), R.UNKNOWN_KIND),
     ("an unknown target", "favorites", body(favorite(target="brand")), R.UNKNOWN_KIND),
+    ("an unknown feedback", "feedback", body(feedback(action="praise")), R.UNKNOWN_KIND),
+    ("NaN on a page", "visits", body(visit(price=float("nan"))), R.NON_FINITE_NUMBER),
     ("NaN", "carts", body(cart(price=float("nan"))), R.NON_FINITE_NUMBER),
     ("minus infinity", "carts", body(cart(price=float("-inf"))), R.NON_FINITE_NUMBER),
     ("NaN in an extra field", "visits", VISIT[:-1] + b',"x":[NaN]}', R.NON_FINITE_NUMBER),
@@ -123,7 +139,13 @@ def test_a_hostile_record_is_refused_with_its_reason_and_its_bytes(
     assert len(r.detail) <= 300
 
 
-_GOOD = {"visits": visit(), "favorites": favorite(), "carts": cart(), "orders": order()}
+_GOOD = {
+    "visits": visit(),
+    "favorites": favorite(),
+    "carts": cart(),
+    "orders": order(),
+    "feedback": feedback(),
+}
 
 
 def refusal(**fields: Any) -> Rejected:
@@ -215,8 +237,8 @@ def test_an_id_is_the_digest_that_clickhouse_computes_and_differs_between_topics
         decode_batch(TOPIC_INDEX[t], [record(t, {**e, "event_id": "é"})], 0)[0][0].id
         for t, e in _GOOD.items()
     ]
-    assert ids == [xxhash.xxh3_64_intdigest(bytes([n]) + "é".encode()) for n in range(4)]
-    assert len(set(ids)) == 4
+    assert ids == [xxhash.xxh3_64_intdigest(bytes([n]) + "é".encode()) for n in range(5)]
+    assert len(set(ids)) == 5
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from streams.adapters import codec
 from streams.adapters.codec import decode_batch
 from streams.domain.events import Input
 from tests.agents.test_codec import HOSTILE
-from tests.builders import TOPIC_INDEX, body, cart, favorite, order, record, visit
+from tests.builders import TOPIC_INDEX, body, cart, favorite, feedback, order, record, visit
 from tests.test_schemas import INPUT_EXAMPLES
 
 FAR = 2**42
@@ -31,6 +31,7 @@ ODD_NUMERALS = [
 ]
 KINDS = [
     '"add"', '"remove"', '"set"', '"clear"', '"placed"', '"paid"', '"cancelled"', '"refunded"',
+    '"review"', '"complaint"', '"reply"',
     '"item"', '"shop"', '"Add"', 'null', '1',
 ]
 OTHER_NAMES = [
@@ -108,6 +109,8 @@ OWN = {
     "currency": currencies,
     "action": kinds,
     "target": kinds,
+    "rating": quantities,
+    "reply_ms": quantities,
     **dict.fromkeys(["price", "discount", "total", "revenue", "value", "refund_amount"], money),
 }
 NAMES = [*OWN, *OTHER_NAMES]
@@ -116,6 +119,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "favorites": favorite(category="coats"),
     "carts": cart(category="coats", cart_id="k1"),
     "orders": order(refund_amount="1.5"),
+    "feedback": feedback(order_id="o1", item_id="i1", reply_ms=5),
 }
 
 
@@ -287,6 +291,7 @@ def test_canonical_records_take_the_fast_reading() -> None:
         "carts/segment",
         "carts/ga4",
         "carts/maximal",  # sixteen digits of money: only the contract sees whether they were text
+        "feedback/segment",
         "orders/segment",
         "orders/segment-total-over-revenue",
         "orders/ga4",

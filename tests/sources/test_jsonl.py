@@ -48,6 +48,11 @@ def read(path: Path, *lines: bytes | dict[str, Any], shop: str | None = None) ->
         ({"action": "clear"}, "carts"),
         ({"action": "placed", "order_id": "o1"}, "orders"),
         ({"action": "cancelled", "transaction_id": "o1"}, "orders"),
+        ({"action": "review", "rating": 2, "order_id": "o1"}, "feedback"),
+        ({"action": "complaint"}, "feedback"),
+        ({"type": "reply", "action": "reply", "reply_ms": 5}, "feedback"),
+        ({"topic": "feedback", "action": "complaint"}, "feedback"),
+        ({"item_id": "i1", "price": "9.50", "currency": "EUR"}, "visits"),
         ({"topic": "favorites", "action": "add", "item_id": "i1"}, "favorites"),
         ({"topic": "carts", "action": "add", "item_id": "i1"}, "carts"),
         ({"type": "Cart", "action": "remove", "item_id": "i1"}, "carts"),
@@ -74,6 +79,24 @@ def test_an_event_of_the_contract_goes_to_its_topic_byte_for_byte(
             {"event": "Product Added", "properties": {"product_id": "i1", "price": 9.5, "currency": "EUR"}},
             "carts",
             {"action": "add", "price": 9.5},
+        ),
+        (
+            {"event": "Product Viewed", "properties": {"product_id": "i1", "price": 9.5, "currency": "EUR"}},
+            "visits",
+            {"price": 9.5, "currency": "EUR"},
+        ),
+        (
+            {
+                "event_name": "view_item",
+                "params": {"currency": "EUR", "items": [{"item_id": "i1", "price": 9}]},
+            },
+            "visits",
+            {"price": 9, "currency": "EUR"},
+        ),
+        (
+            {"event": "Product Reviewed", "properties": {"product_id": "i1", "rating": 2}},
+            "feedback",
+            {"action": "review", "rating": 2},
         ),
         ({"event": "Product Removed", "properties": {"product_id": "i1"}}, "carts", {"action": "remove"}),
         (

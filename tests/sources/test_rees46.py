@@ -45,6 +45,8 @@ def test_each_type_becomes_the_event_it_is(path: Path) -> None:
         "occurred_at": OCTOBER,
         "item_id": "44600062",
         "category": "2103807459595387724",
+        "price": "35.79",
+        "currency": "USD",
     }
     priced = {**phone, "price": "254.82"}
     assert cart == {
@@ -106,6 +108,12 @@ def test_a_negative_price_is_sent_and_refused_by_the_contract(path: Path) -> Non
     records = read(path, HEADER + b"2019-10-01 00:00:00 UTC,purchase,1,2,a,b,-79.37,7,s\n")
     assert records[0].topic.name == "orders"
     assert refusals(records) == {"invalid_field": 1}
+
+
+def test_a_look_at_a_negative_price_is_a_look_without_one(path: Path) -> None:
+    records = read(path, HEADER + b"2019-10-01 00:00:00 UTC,view,1,2,a,b,-79.37,7,s\n")
+    assert not refusals(records)
+    assert "price" not in bodies(records)[0]
 
 
 def test_shuffling_keeps_every_record_and_repetition_is_the_same_event(path: Path) -> None:

@@ -28,7 +28,7 @@ Lanes = dict[tuple[str, int], list[ConsumerRecord[bytes, bytes]]]
 def records(count: int, *, start: int = NOON, step: int = 10) -> list[SourceRecord]:
     """Records of 50 customers over all topics, by time, the last one at start + (count - 1) * step."""
     return [
-        SourceRecord(INPUTS[n % 4], b"customer-%d" % (n % 50), b'{"n":%d}' % n, start + n * step)
+        SourceRecord(INPUTS[n % len(INPUTS)], b"customer-%d" % (n % 50), b'{"n":%d}' % n, start + n * step)
         for n in range(count)
     ]
 
@@ -97,7 +97,7 @@ def test_every_record_arrives_once_in_order_in_the_partition_of_its_key(settings
         expected[topic.name, DefaultPartitioner()(key, partitions, partitions)].append(value)
     assert {lane: [r.value for r in found] for lane, found in lanes.items()} == expected
     assert all(before <= r.timestamp <= after for found in lanes.values() for r in found)
-    assert report.sent == {topic.name: 5_000 for topic in INPUTS}
+    assert report.sent == {topic.name: 4_000 for topic in INPUTS}
     assert report.total == 20_000
     assert report.bytes == sum(len(r.value) for r in sent)
     assert report.max_event_time == sent[-1].at
