@@ -39,6 +39,8 @@ LATEST_MS: Final = 4_102_444_800_000
 #: Amounts are below this and at least 0, with at most ``MONEY_DECIMALS`` decimals.
 MONEY_LIMIT: Final = Decimal(10) ** 12
 MONEY_DECIMALS: Final = 4
+#: The longest wait for a reply that is believed: ten years, in ms.
+MAX_REPLY_MS: Final = 10 * 365 * 86_400_000
 #: Unicode's control characters (category Cc); none may stand in an id.
 CONTROL_CHARACTERS: Final = r"\x00-\x1f\x7f-\x9f"
 
@@ -318,7 +320,9 @@ class Feedback(_Envelope):
     ]
     rating: Annotated[int | None, Field(ge=1, le=5), _field("Of a review, 5 the best.")] = None
     reply_ms: Annotated[
-        int | None, Field(ge=0), _field("Of a reply, how long the customer waited for it, in ms.")
+        int | None,
+        Field(ge=0, le=MAX_REPLY_MS),
+        _field("Of a reply, how long the customer waited for it, in ms."),
     ] = None
     order_id: Annotated[Id | None, _field("The order it is about.", "order_id", "orderId")] = None
     item_id: Annotated[Id | None, _field("The item it is about.", "item_id", "product_id", "productId")] = (

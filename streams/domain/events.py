@@ -31,7 +31,8 @@ CartAction = Literal["add", "remove", "set", "clear"]
 OrderAction = Literal["placed", "paid", "cancelled", "refunded"]
 FeedbackAction = Literal["review", "complaint", "reply"]
 Rating = Annotated[int, Meta(ge=1, le=5)]
-Span = Annotated[int, Meta(ge=0)]
+#: Of a reply, ms: ten years at most.
+Wait = Annotated[int, Meta(ge=0, le=315_360_000_000)]
 
 MAX_LINES = 200
 
@@ -136,7 +137,7 @@ class Feedback(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     shop_id: Id
     action: FeedbackAction
     rating: Rating | None = None
-    reply_ms: Span | None = None
+    reply_ms: Wait | None = None
     order_id: Id | None = None
     item_id: Id | None = None
     channel: ShortText | None = None

@@ -104,7 +104,7 @@ class States:
 
 @dataclass
 class Feed:
-    """The four input topics and the ticks of one partition, and what of them is acked."""
+    """The input topics and the ticks of one partition, and what of them is acked."""
 
     records: dict[str, list[Record]]
     acked: dict[str, int] = field(default_factory=dict)

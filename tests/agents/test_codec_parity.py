@@ -70,7 +70,7 @@ ODD_MOMENTS = [
     for fraction in ["", ".", ".5", ".1239", ".9999994", ".9999996"]
     for zone in ["Z", "z", "+08:00", "+0530", "-23:59", "+24:00", "+08", "", " Z"]
 ]
-BOUNDS = [str(n) for n in (631_152_000_000, 4_102_444_800_000, 1_000_000)]
+BOUNDS = [str(n) for n in (631_152_000_000, 4_102_444_800_000, 1_000_000, 315_360_000_000)]
 NEAR_BOUNDS = [str(int(n) + d) for n in BOUNDS for d in (-1, 0, 1)]
 
 texts = st.one_of(

@@ -149,7 +149,7 @@ def make(shape: Shape) -> tuple[Workload, Iterator[Record]]:
             open_[1] = 1
             workload.converted += 1
     workload.last_ms = events[-1][0]
-    counts = [0, 0, 0, 0]
+    counts = [0] * len(_NAMES)
 
     def records() -> Iterator[Record]:
         partitions: dict[int, int] = {}

@@ -120,7 +120,7 @@ class Play:
     watermark: int = -1
     _states: dict[str, bytes] = field(default_factory=dict)
     _batch: int = 0
-    _done: list[int] = field(default_factory=lambda: [-1] * 4)
+    _done: list[int] = field(default_factory=lambda: [-1] * len(INPUTS))
 
     def run(self, stories: Sequence[Sequence[Input]], until: int, chance: random.Random) -> None:
         """Let all of it arrive, in batches cut anywhere, and time pass to ``until`` (by the clock)."""
@@ -133,7 +133,7 @@ class Play:
             if chance.random() < 0.05:
                 arrivals.append((event.t + delay + chance.choice((0, HOUR)), event))
         arrivals.sort(key=lambda a: (a[0], a[1].id))
-        offsets = [0] * 4
+        offsets = [0] * len(INPUTS)
         while arrivals and arrivals[0][0] <= until:
             size = chance.choice((1, 1, 5, 40))
             batch, arrivals = arrivals[:size], arrivals[size:]

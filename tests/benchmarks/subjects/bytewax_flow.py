@@ -29,7 +29,7 @@ def recovery(options: Options) -> RecoveryConfig:
 
 
 def main(options: Options) -> None:
-    kinds = dict(zip(options.inputs, KINDS, strict=True))
+    kinds = dict(zip(options.inputs, KINDS, strict=False))
     tell = Teller()
     count = 0
 
@@ -51,9 +51,7 @@ def main(options: Options) -> None:
 
     flow = Dataflow("sessions")
     brokers = [options.kafka]
-    source = kop.input(
-        "in", flow, brokers=brokers, topics=list(options.inputs), starting_offset=OFFSET_BEGINNING
-    )
+    source = kop.input("in", flow, brokers=brokers, topics=list(kinds), starting_offset=OFFSET_BEGINNING)
     keyed = op.map("decode", source.oks, decode)
     closed = op.stateful_flat_map("sessionize", keyed, sessionize)
     kop.output("out", op.map("encode", closed, encode), brokers=brokers, topic=f"{options.run}-sessions")

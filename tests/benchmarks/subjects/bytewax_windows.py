@@ -43,7 +43,7 @@ def merge(one: Session, other: Session) -> Session:
 
 
 def main(options: Options) -> None:
-    kinds = dict(zip(options.inputs, KINDS, strict=True))
+    kinds = dict(zip(options.inputs, KINDS, strict=False))
     tell = Teller()
     count = 0
 
@@ -69,9 +69,7 @@ def main(options: Options) -> None:
 
     flow = Dataflow("sessions")
     brokers = [options.kafka]
-    source = kop.input(
-        "in", flow, brokers=brokers, topics=list(options.inputs), starting_offset=OFFSET_BEGINNING
-    )
+    source = kop.input("in", flow, brokers=brokers, topics=list(kinds), starting_offset=OFFSET_BEGINNING)
     keyed = op.map("decode", source.oks, decode)
     # Topics are read at different speeds: an event may be an hour behind another of its customer.
     clock = win.EventClock(lambda value: value[1], wait_for_system_duration=timedelta(hours=1))

@@ -47,7 +47,7 @@ def main(options: Options) -> None:
         on_message_processed=progress,
     )
     frames = []
-    for name, kind in zip(options.inputs, KINDS, strict=True):
+    for name, kind in zip(options.inputs, KINDS, strict=False):
         topic = app.topic(name, key_deserializer="bytes", value_deserializer="json")
         frames.append(app.dataframe(topic).apply(lambda event, kind=kind: (kind, event)))
     merged = frames[0]

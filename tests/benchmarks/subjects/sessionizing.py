@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 GAP_MS: Final = 30 * 60_000
+#: Of the input topics the ones that make sessions, and the first; nothing is sent to the others.
 KINDS: Final = ("visits", "favorites", "carts", "orders")
 
 State = dict[str, Any]

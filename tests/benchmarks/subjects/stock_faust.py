@@ -13,7 +13,7 @@ from tests.benchmarks.subjects.telling import SESSION_TIMEOUT_S, Options, Teller
 
 if __name__ == "__main__":
     options = Options.from_argv()
-    kinds = dict(zip(options.inputs, KINDS, strict=True))
+    kinds = dict(zip(options.inputs, KINDS, strict=False))
     app = faust.App(
         f"{options.run}-app",
         broker=f"kafka://{options.kafka}",
@@ -25,7 +25,7 @@ if __name__ == "__main__":
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=SESSION_TIMEOUT_S,
     )
-    events = app.topic(*options.inputs, key_type=bytes, value_serializer="json")
+    events = app.topic(*kinds, key_type=bytes, value_serializer="json")
     sessions = app.topic(f"{options.run}-sessions", key_type=bytes, value_serializer="json")
     open_sessions = app.Table("open-sessions", key_type=bytes, partitions=options.partitions)
     tell = Teller()
