@@ -6,13 +6,15 @@ A time or day outside of what ClickHouse can hold becomes the nearest it can.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from aiokafka import ConsumerRecord
 from msgspec.structs import astuple
+
+F = TypeVar("F", bound=msgspec.Struct)
 
 MS: Final = pa.timestamp("ms", tz="UTC")
 DAY: Final = pa.date32()
@@ -35,15 +37,20 @@ class UndecodableFact(ValueError):
 
 def decoded(decoder: msgspec.json.Decoder[Any], records: Sequence[ConsumerRecord]) -> list[Iterable[Any]]:
     """The fields of the records' JSON, column by column in the order of the decoder's type."""
+    return list(zip(*map(astuple, facts(decoder, records)), strict=True))
+
+
+def facts(decoder: msgspec.json.Decoder[F], records: Sequence[ConsumerRecord]) -> list[F]:
+    """The records' JSON, decoded; UndecodableFact if one is none of the decoder's type."""
     decode = decoder.decode
-    facts = []
+    found = []
     for record in records:
         try:
-            facts.append(astuple(decode(record.value)))
+            found.append(decode(record.value))
         except (msgspec.MsgspecError, TypeError) as exc:
             kind = decoder.type.__name__.lstrip("_")
             raise UndecodableFact(f"{place(record)} is no {kind} of ours: {exc}") from exc
-    return list(zip(*facts, strict=True))
+    return found
 
 
 def partitions(records: Sequence[ConsumerRecord]) -> list[int]:
@@ -66,10 +73,27 @@ def array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
         return _within(days, _FIRST_DAY, _LAST_DAY).cast(DAY)
     if kind == SUM:
         return pa.array(values, TEXT).cast(SUM)
+    if pa.types.is_map(kind):
+        return pa.array([list(value.items()) for value in values], kind)
     if kind == pa.uint8():
         # Small numbers, or the bools that a tombstone's flag is.
         return pa.array(values).cast(kind)
     return pa.array(values, kind)
+
+
+def structs(of_rows: Iterable[Sequence[Any]], kind: pa.StructType) -> pa.Array:
+    """Of each row its structs, as a list array; they have the fields of ``kind``."""
+    offsets = [0]
+    flat: list[Any] = []
+    for row in of_rows:
+        flat.extend(row)
+        offsets.append(len(flat))
+    children = [array([getattr(one, field.name) for one in flat], field.type) for field in kind]
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()),
+        pa.StructArray.from_arrays(children, fields=list(kind)),
+        type=pa.list_(kind),
+    )
 
 
 def _within(numbers: pa.Array, first: int, last: int) -> pa.Array:

@@ -1,7 +1,8 @@
 """Kafka records to the rows of our ClickHouse tables, column-wise as Arrow.
 
 One function a table; each takes the records of any number of bundles and gives one Arrow table whose columns
-are named as in ``sql/migrations``. Those of buyers are in ``buyer_rows``.
+are named as in ``sql/migrations``. Those of buyers are in ``buyer_rows``, those of losses in
+``loss_rows``.
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ from schemas.topics import (
     DEAD_LETTERS,
     INGEST,
     INPUTS,
+    ITEM_DAYS,
     LATE_EVENTS,
+    LEAKS,
+    PURCHASES,
+    REASONS,
+    SEGMENT_RUNS,
+    SEGMENTS,
     SESSIONS,
+    SHOPS,
     TRANSITIONS,
 )
 from streams.adapters.buyer_rows import action_rows, customer_rows, transition_rows
 from streams.adapters.codec import dead_letter_from_record, decode_batch
 from streams.adapters.columns import (
+    DAY,
     MONEY,
     MS,
     SUM,
@@ -37,9 +46,19 @@ from streams.adapters.columns import (
     decoded,
     partitions,
     place,
+    structs,
     table,
 )
-from streams.domain.events import Cart, Favorite, Input, Order, OrderLine, Visit
+from streams.adapters.loss_rows import (
+    item_day_rows,
+    leak_rows,
+    purchase_rows,
+    reason_rows,
+    segment_rows,
+    segment_run_rows,
+    shop_rows,
+)
+from streams.domain.events import Cart, Favorite, Feedback, Input, Order, Visit
 from streams.domain.facts import SessionFact
 from streams.settings import Settings
 
@@ -78,6 +97,8 @@ SESSIONS_SCHEMA: Final = pa.schema(
         ("channel", TEXT),
         ("campaign", TEXT),
         ("is_bot", pa.bool_()),
+        ("day", DAY),
+        ("bot_by", TEXT),
         ("version", pa.uint64()),
         ("is_deleted", pa.uint8()),
         ("partition", pa.uint32()),
@@ -151,16 +172,18 @@ EVENTS_SCHEMA: Final = pa.schema(
         ("user_agent", TEXT),
         ("is_bot", pa.bool_()),
         ("cart_id", TEXT),
+        ("rating", pa.uint8()),
+        ("reply_ms", pa.uint64()),
     ]
 )
 
 #: The fields of an event's body that are columns of their own, by the body's type.
 _BODY_COLUMNS: Final = {
     kind: frozenset(kind.__struct_fields__) & frozenset(EVENTS_SCHEMA.names) - {"occurred_at", "lines"}
-    for kind in (Visit, Favorite, Cart, Order)
+    for kind in (Visit, Favorite, Cart, Order, Feedback)
 }
 #: By index into INPUTS.
-_BODIES: Final = (Visit, Favorite, Cart, Order)
+_BODIES: Final = (Visit, Favorite, Cart, Order, Feedback)
 _INPUT_INDEX: Final = {topic.name: index for index, topic in enumerate(INPUTS)}
 
 
@@ -245,6 +268,13 @@ TABLES: Final[dict[str, tuple[str, RowMaker]]] = {
     CUSTOMERS.name: ("customers", customer_rows),
     TRANSITIONS.name: ("transitions", transition_rows),
     ACTIONS.name: ("actions", action_rows),
+    PURCHASES.name: ("purchases", purchase_rows),
+    ITEM_DAYS.name: ("item_days", item_day_rows),
+    LEAKS.name: ("leaks", leak_rows),
+    REASONS.name: ("reasons", reason_rows),
+    SEGMENTS.name: ("segments", segment_rows),
+    SEGMENT_RUNS.name: ("segment_runs", segment_run_rows),
+    SHOPS.name: ("shops", shop_rows),
     **{topic.name: ("events", event_rows) for topic in INPUTS},
 }
 
@@ -274,21 +304,7 @@ def input_rows(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
         elif name == "action":
             arrays.append(pa.repeat(pa.scalar("visit", TEXT), count))
         elif name == "lines":
-            arrays.append(_lines([body.lines if isinstance(body, Order) else () for body in bodies]))
+            arrays.append(structs([body.lines if isinstance(body, Order) else () for body in bodies], _LINE))
         else:
             arrays.append(pa.nulls(count, field.type))
     return pa.Table.from_arrays(arrays, schema=EVENTS_SCHEMA)
-
-
-def _lines(of_orders: Sequence[Sequence[OrderLine]]) -> pa.Array:
-    offsets = [0]
-    lines: list[OrderLine] = []
-    for order in of_orders:
-        lines.extend(order)
-        offsets.append(len(lines))
-    children = [array([getattr(line, field.name) for line in lines], field.type) for field in _LINE]
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()),
-        pa.StructArray.from_arrays(children, fields=list(_LINE)),
-        type=pa.list_(_LINE),
-    )

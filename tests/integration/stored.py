@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from schemas.facts import MODELS
 from streams.adapters.clickhouse import Store
 from streams.adapters.rows import TABLES
 from streams.domain.facts import action_id, session_id, transition_id
+from streams.domain.loss_facts import leak_id, reason_id
 from streams.settings import Settings
 from tests.builders import record
 
@@ -21,7 +23,7 @@ _NOBODY: Final = {"shop_id": "s1", "customer_id": "c1", "version": 1, "is_delete
 _CHANCES: Final = {"p_alive": None, "p_return_90d": None, "overdue_days": None, "usual_gap_days": None}
 _TIMES: Final = frozenset(
     {"at", "anchor", "started_at", "ended_at", "watermark", "stage_since", "last_seen_at"}
-    | {"first_order_at", "last_order_at"}
+    | {"first_order_at", "last_order_at", "ordered_at", "seen_at", "first_at"}
 )
 
 
@@ -36,6 +38,8 @@ def _session(said: Fact) -> Fact:
         "cart_value": "0.0000",
         "revenue": "0.0000",
         "ended_at": said["started_at"],
+        "day": day_of(said["started_at"]),
+        "bot_by": "told" if said.get("is_bot") else None,
         **_NOBODY,
         **said,
     }
@@ -88,6 +92,79 @@ def _action(said: Fact) -> Fact:
     return {"action_id": named, **whole}
 
 
+def _purchase(said: Fact) -> Fact:
+    """Unless told, the lines' nets are the total, and the day is in UTC."""
+    lines = [
+        {"category": None, "quantity": 1, "discount": "0.0000", "gross": line["net"], **line}
+        for line in said.get("lines", [])
+    ]
+    total = f"{sum((Decimal(line['net']) for line in lines), Decimal()):.4f}"
+    return {
+        "day": day_of(said["ordered_at"]),
+        "total": total,
+        "refunded": "0.0000",
+        "is_reversed": False,
+        "currency": "CNY",
+        **_NOBODY,
+        **said,
+        "lines": lines,
+    }
+
+
+def _item_days(said: Fact) -> Fact:
+    item = {"category": "k", "disposition": "nothing", "visits": 1, "favorited": False, "carted": False}
+    first_at = ms(f"{said['day']} 10:00")
+    items = [{**item, "first_at": first_at, **_in_ms(one)} for one in said.get("items", [])]
+    return {"is_bot": False, **_NOBODY, **said, "items": items}
+
+
+def _leak(said: Fact) -> Fact:
+    """Unless told: one piece of z1 in s2 for 10 CNY, a look at i1 before it and nothing more."""
+    whole = {
+        "seen_at": said["ordered_at"],
+        "day": day_of(said["ordered_at"]),
+        "item_ids": ["i1"],
+        "categories": ["k"],
+        "intent": None,
+        "to_shop_id": "s2",
+        "to_item_ids": ["z1"],
+        "pieces": 1,
+        "amount": "10.0000",
+        "currency": "CNY",
+        "price_here": None,
+        "price_there": None,
+        "is_bot": False,
+        **_NOBODY,
+        **said,
+    }
+    named = leak_id(whole["customer_id"], whole["shop_id"], whole["to_shop_id"], whole["order_id"])
+    return {"leak_id": named, **whole}
+
+
+def _reason(said: Fact) -> Fact:
+    whole = {
+        "kind": "session",
+        "day": day_of(said["at"]),
+        "category": "k",
+        "reason": "unknown",
+        "score": 0.0,
+        "scores": {},
+        "evidence": {},
+        "is_bot": False,
+        **_NOBODY,
+        **said,
+    }
+    return {"reason_id": reason_id(whole["kind"], whole["subject_id"]), **whole}
+
+
+def _segment(said: Fact) -> Fact:
+    return {"is_member": True, "cause": "event", "rules_version": 1, **_NOBODY, **said}
+
+
+def _shop(said: Fact) -> Fact:
+    return {"name": said["shop_id"], "zone": "UTC", "currency": None, "version": 1, **said}
+
+
 def _ingest(said: Fact) -> Fact:
     counts = dict.fromkeys(("next_offset", "received", "applied", "duplicate", "late", "rejected"), 0)
     return {**counts, **said}
@@ -98,6 +175,12 @@ _WHOLE: Final = {
     "customers": _profile,
     "transitions": _transition,
     "actions": _action,
+    "purchases": _purchase,
+    "item-days": _item_days,
+    "leaks": _leak,
+    "reasons": _reason,
+    "segments": _segment,
+    "shops": _shop,
     "ingest": _ingest,
 }
 
@@ -105,6 +188,15 @@ _WHOLE: Final = {
 def ms(text: str) -> int:
     """``2024-01-05 10:00`` UTC in ms."""
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def day_of(at: int) -> str:
+    """The day in UTC."""
+    return datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
+
+
+def _in_ms(said: Fact) -> Fact:
+    return {name: ms(v) if name in _TIMES and isinstance(v, str) else v for name, v in said.items()}
 
 
 def store(store: Store, facts: Mapping[str, Iterable[Fact]]) -> None:
@@ -120,7 +212,7 @@ def store(store: Store, facts: Mapping[str, Iterable[Fact]]) -> None:
         for said in told:
             if said.keys() == {"about"}:
                 continue
-            at = {name: ms(v) if name in _TIMES and isinstance(v, str) else v for name, v in said.items()}
+            at = _in_ms(said)
             partition = at["partition"] if topic == "ingest" else at.pop("partition", 0)
             fact = MODELS[topic].model_validate_json(msgspec.json.encode(_WHOLE[topic](at)))
             records.append(record(topic, fact.model_dump_json().encode(), partition=partition, key=b"c"))
