@@ -1,0 +1,193 @@
+"""Segments: who belongs to one, and the turns of it that are told: entered, and left.
+
+Rules are asked when an event may have changed an answer, or when time has; ``segment_standing`` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from msgspec import Struct
+
+from streams.domain.activity import Activity, Day, by_day
+from streams.domain.days import day_of, start_of
+from streams.domain.loss_facts import SegmentCause, SegmentFact
+from streams.domain.policy import Policy
+from streams.domain.segment_rules import RuleSet, Segment
+from streams.domain.segment_standing import ENDLESS, NEVER, NOBODY, Person, Standing, standing_of
+
+#: Instants at which one look asks the rules, at most; after that it asks once more, as of now.
+_MOST_MOMENTS: Final = 400
+
+
+class Turn(Struct, array_like=True, frozen=True, gc=False):
+    """A change of membership as it was told. gone: the segment, or the customer, is there no more."""
+
+    segment: str
+    member: bool
+    at: int
+    cause: SegmentCause
+    rules: int
+    version: int
+    gone: bool = False
+
+
+class Answer(NamedTuple):
+    """Of all rules of a shop: the members' segments at ``at``, and what is to be watched, as in Standing."""
+
+    segments: tuple[str, ...]
+    until: int
+    left: tuple[int, int, int]
+
+
+class Look(NamedTuple):
+    """What a look has come to: the members' segments, their changes, until when nothing but an event changes
+    them (ms), and how many visits, favorites and carts may: the last of them is the first that can."""
+
+    segments: list[str]
+    turns: list[Turn]
+    until: int
+    left: tuple[int, int, int]
+
+
+class Rules:
+    """A rule set in force, sorted by shop."""
+
+    __slots__ = ("_common", "_initial", "_named", "rule_set", "version")
+
+    def __init__(self, rule_set: RuleSet) -> None:
+        self.rule_set = rule_set
+        self.version = rule_set.version
+        named = {shop for segment in rule_set.segments for shop in segment.shops or ()}
+        self._common = tuple(s for s in rule_set.segments if s.shops is None)
+        self._named = {
+            shop: tuple(s for s in rule_set.segments if s.shops is None or shop in s.shops) for shop in named
+        }
+        self._initial: dict[tuple[str, int], tuple[int, int, int]] = {}
+
+    def of(self, shop_id: str) -> tuple[Segment, ...]:
+        """The segments of a shop."""
+        return self._named.get(shop_id, self._common)
+
+    def initial(self, shop_id: str, gap: int) -> tuple[int, int, int]:
+        """What is to be watched of somebody of whom nothing is known yet."""
+        key = (shop_id if shop_id in self._named else "", gap)
+        left = self._initial.get(key)
+        if left is None:
+            left = (ENDLESS, ENDLESS, ENDLESS)
+            for segment in self.of(shop_id):
+                # With the first event that they are there at all, who is not may be a member.
+                each = standing_of(segment.rule, NOBODY, 0, 0, "UTC", gap)
+                left = (1, 1, 1) if each.holds else _least(left, each)
+            self._initial[key] = left
+        return left
+
+
+def ask(rules: Rules, shop_id: str, person: Person, at: int, policy: Policy) -> Answer:
+    """Which segments ``person`` belongs to at the instant ``at`` (ms), and what may change that."""
+    segments = []
+    until = NEVER
+    left = (ENDLESS, ENDLESS, ENDLESS)
+    today = day_of(at, policy.zone)
+    for segment in rules.of(shop_id):
+        each = standing_of(segment.rule, person, at, today, policy.zone, policy.gap)
+        if each.holds:
+            segments.append(segment.name)
+        if each.until < until:
+            until = each.until
+        left = _least(left, each)
+    return Answer(tuple(segments), until, left)
+
+
+def look(
+    rules: Rules,
+    shop_id: str,
+    person: Person,
+    told: Sequence[str],
+    due: int,
+    stirred: int,
+    now: int,
+    policy: Policy,
+    version: int,
+    other_rules: bool,
+) -> Look:
+    """What has become of the memberships ``told``, as of the watermark ``now`` (ms).
+
+    due: until when the last look said that time changes nothing; stirred: the time of an event since that may
+    have changed something, 0 if there is none. The rules are asked at these instants, and at those that each
+    answer names, so that what came about between two looks is told with its own time. other_rules: the last
+    look was by others.
+    """
+    changed: dict[str, tuple[int, SegmentCause]] = {}
+    members = tuple(told)
+    answer: Answer | None = None
+    at = -1
+    if not other_rules:
+        event = stirred if 0 < stirred <= now else NEVER
+        for _ in range(_MOST_MOMENTS):
+            at = min(due, event)
+            if at > now:
+                break
+            cause: SegmentCause = "time"
+            if at == event:
+                cause, event = "event", NEVER
+            answer = ask(rules, shop_id, person, at, policy)
+            due = answer.until
+            if answer.segments != members:
+                _note(changed, members, answer.segments, at, cause)
+                members = answer.segments
+    if answer is None or at != now:
+        answer = ask(rules, shop_id, person, now, policy)
+        if other_rules:
+            _note(changed, members, answer.segments, now, "rules")
+        elif answer.segments != members:
+            # What time does to a profile begins with a day.
+            _note(changed, members, answer.segments, start_of(day_of(now, policy.zone), policy.zone), "time")
+    turns = []
+    for name, (when, why) in changed.items():
+        member = name in answer.segments
+        if member is not (name in told):
+            gone = not member and all(s.name != name for s in rules.of(shop_id))
+            turns.append(Turn(name, member, when, why, rules.version, version, gone))
+    return Look(list(answer.segments), turns, answer.until, answer.left)
+
+
+def withdrawn(told: Sequence[str], rules: Rules, at: int, version: int) -> list[Turn]:
+    """The tombstones of somebody who is forgotten."""
+    return [Turn(name, False, at, "time", rules.version, version, True) for name in told]
+
+
+def fact(customer_id: str, shop_id: str, turn: Turn) -> SegmentFact:
+    """The turn as a fact."""
+    return SegmentFact(
+        segment=turn.segment,
+        shop_id=shop_id,
+        customer_id=customer_id,
+        is_member=turn.member,
+        at=turn.at,
+        cause=turn.cause,
+        rules_version=turn.rules,
+        version=turn.version,
+        is_deleted=turn.gone,
+    )
+
+
+def seen_by_day(activity: list[Day], opened: Sequence[Activity], zone: str) -> list[Day]:
+    """``activity`` and that of open sessions."""
+    return by_day(activity, opened, zone) if opened else activity
+
+
+def _note(
+    changed: dict[str, tuple[int, SegmentCause]],
+    before: Sequence[str],
+    after: Sequence[str],
+    at: int,
+    cause: SegmentCause,
+) -> None:
+    for name in {*before} ^ {*after}:
+        changed[name] = (at, cause)
+
+
+def _least(left: tuple[int, int, int], each: Standing) -> tuple[int, int, int]:
+    return (min(left[0], each.visits), min(left[1], each.favorites), min(left[2], each.carts))
