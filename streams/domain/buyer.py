@@ -22,9 +22,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from streams.domain.activity import Activity, Day, by_day
+from streams.domain.activity import LONG_SPAN, Activity, Day, by_day
 from streams.domain.days import day_of
 from streams.domain.facts import ActionKind, Cause, Stage, Tier
+from streams.domain.loss_facts import SegmentCause
 from streams.domain.order import OrderRecord
 from streams.domain.policy import Policy
 
@@ -68,6 +69,8 @@ class History(Struct, array_like=True, gc=False):
     standing order. anchor: the first one's of the last day. gaps: the last few between days; squares: the sum
     of the squares of all.
     money: by currency, "" where an order names none. upto: (moment, event id) of the last order taken in.
+    recent: (day, how many) of the last ``LONG_SPAN`` days up to the last order; none of those that were taken
+    in before it was kept.
     """
 
     days: int = 0
@@ -84,6 +87,7 @@ class History(Struct, array_like=True, gc=False):
     money: dict[str, Money] = field(default_factory=dict)
     categories: dict[str, Category] = field(default_factory=dict)
     upto: tuple[int, int] = (-1, -1)
+    recent: list[tuple[int, int]] = field(default_factory=list)
 
     def copy(self) -> History:
         """Another history that can be taken further."""
@@ -102,6 +106,7 @@ class History(Struct, array_like=True, gc=False):
             self.money.copy(),
             self.categories.copy(),
             self.upto,
+            self.recent,  # likewise
         )
 
     def take(self, order: Pending, policy: Policy) -> bool:
@@ -126,6 +131,7 @@ class History(Struct, array_like=True, gc=False):
             self.last_day, self.anchor = day, at
         self.last_at = at
         self.orders += 1
+        self._count(day)
         if record.discount > 0:
             self.discounted += 1
         currency = record.currency or ""
@@ -144,6 +150,15 @@ class History(Struct, array_like=True, gc=False):
         for name in record.categories:
             self._buy(name[:LONGEST_CATEGORY], day, at)
         return fresh
+
+    def _count(self, day: int) -> None:
+        recent = self.recent
+        if recent and recent[-1][0] == day:
+            self.recent = [*recent[:-1], (day, recent[-1][1] + 1)]
+        elif recent and recent[0][0] <= day - LONG_SPAN:
+            self.recent = [*(each for each in recent if each[0] > day - LONG_SPAN), (day, 1)]
+        else:
+            self.recent = [*recent, (day, 1)]
 
     def _buy(self, name: str, day: int, at: int) -> None:
         had = self.categories.get(name)
@@ -283,6 +298,18 @@ class Tiers(Struct, array_like=True, gc=False):
     version: int = 0
 
 
+class Turn(Struct, array_like=True, frozen=True, gc=False):
+    """A change of membership as it was told. gone: the segment, or the customer, is there no more."""
+
+    segment: str
+    member: bool
+    at: int
+    cause: SegmentCause
+    rules: int
+    version: int
+    gone: bool = False
+
+
 class Buyer(Struct, array_like=True, gc=False):
     """One customer in one shop; times in ms.
 
@@ -293,6 +320,8 @@ class Buyer(Struct, array_like=True, gc=False):
     profile: the digest of the last profile told, 0 if none was. model: the version that it was drawn up with.
     orders, reversed, net: what stood then, to tell why something has changed.
     forgotten: the profile is withdrawn, and the rest goes once that has been sent.
+    segments: that they belong to, as told; turns: the changes of it that may not have been sent. flips_at:
+    until when time alone leaves it so, 0 for ever.
     """
 
     settled: History = field(default_factory=History)
@@ -312,6 +341,9 @@ class Buyer(Struct, array_like=True, gc=False):
     asked: list[Asked] = field(default_factory=list)
     tier: Tiers | None = None
     forgotten: bool = False
+    segments: list[str] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    flips_at: int = 0
 
 
 def pending(buyer: Buyer, orders: Iterable[OrderRecord]) -> list[Pending]:

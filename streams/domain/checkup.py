@@ -12,19 +12,22 @@ from typing import Final
 
 from msgspec import Struct
 
-from streams.domain import actions, lifecycle, profile
+from streams.domain import actions, lifecycle, profile, segments
 from streams.domain.actions import Ground
 from streams.domain.activity import Activity, Day, activity_changes_on, by_day, recent
 from streams.domain.buyer import Buyer, Episode, History, Pending, Tiers, pending
 from streams.domain.days import day_of, start_of
 from streams.domain.facts import ActionFact, Cause, ProfileFact, Stage, TransitionFact, transition_id
+from streams.domain.loss_facts import SegmentFact
 from streams.domain.order import OrderRecord
 from streams.domain.outlook import Chances, ShopModel, fades_after
 from streams.domain.policy import Policy
 from streams.domain.profile import Profile
 from streams.domain.rfm import next_recency_change
+from streams.domain.segment_standing import Person
+from streams.domain.segments import Asking
 
-Fact = ProfileFact | TransitionFact | ActionFact
+Fact = ProfileFact | TransitionFact | ActionFact | SegmentFact
 
 NEVER: Final = (1 << 63) - 1
 AT_ONCE: Final = 0
@@ -33,11 +36,13 @@ _NO_CHANCES: Final = Chances(0.0, 0.0, 0.0)
 
 class Evaluation(Struct, frozen=True, gc=False):
     """facts: to be told, in any order. wake_at: the watermark (ms) at which time alone changes something
-    next; AT_ONCE: in the next step, NEVER: only an event does. buyer: to be kept, None if nothing is."""
+    next; AT_ONCE: in the next step, NEVER: only an event does. buyer: to be kept, None if nothing is.
+    left: how many visits, favorites and carts may change a segment; None if segments were not looked at."""
 
     facts: list[Fact]
     wake_at: int
     buyer: Buyer | None
+    left: tuple[int, int, int] | None = None
 
 
 class _Purchases(Struct, frozen=True, gc=False):
@@ -68,13 +73,15 @@ def evaluate(
     now: int,
     policy: Policy,
     unpaid: bool = False,
+    asking: Asking | None = None,
 ) -> Evaluation:
     """Look at one customer in one shop at the watermark ``now`` (ms). Orders beyond it are not looked at yet.
 
     ``orders`` are all of the shop's ledger; the caller keeps each until ``buyer.is_settled`` says otherwise.
     ``sessions`` are the closed ones in the state; ``buyer.leave`` must have taken over each that has left it.
     ``buyer`` is taken over and changed. ``unpaid``: what ``buyer.owed`` names may not have been sent, so it
-    is told again: transitions and actions as they were, the profile as it is now under a new version.
+    is told again: all as it was but the profile, which is told as it is now under a new version. ``asking``:
+    what segments go by; None to leave them alone.
 
     Deterministic; the same call again, with the buyer it gave, tells nothing.
     """
@@ -88,11 +95,13 @@ def evaluate(
     facts: list[Fact] = []
     if not unpaid:
         buyer.owed = 0
+        buyer.turns = []
     elif buyer.owed:
         facts = _again(customer_id, shop_id, buyer, today, policy)
     ledger = pending(buyer, orders)
+    opened = asking.opened if asking is not None else ()
     if buyer.forgotten:
-        if not ledger and not sessions:
+        if not ledger and not sessions and not opened:
             return Evaluation(facts, AT_ONCE, buyer) if buyer.owed else Evaluation([], NEVER, None)
         buyer.forgotten = False
     activity = buyer.activity = recent(buyer.activity, today)
@@ -126,27 +135,36 @@ def evaluate(
         history, stage, until, later = buyer.settled, "prospect", NEVER, NEVER
         drawn = profile.of_prospect(history.reversed, activity, today, seen, model.version)
     remembered = _remembered_until(history, seen, policy)
-    silent = not sessions and now > remembered
+    silent = not sessions and not opened and now > remembered
     past = silent and not ledger
     if past and not facts:
-        return _forget(customer_id, shop_id, buyer, today, version)
+        return _forget(customer_id, shop_id, buyer, now, today, version)
     digest = drawn.digest()
     if digest != buyer.profile and (seen or history.orders or history.reversed):
         facts.append(profile.fact(customer_id, shop_id, drawn, today, version))
         buyer.profile = digest
+    flips_at, left = NEVER, None
+    if asking is not None and not past:
+        last_visit = max([seen, *(session.end for session in opened)])
+        days = segments.seen_by_day(activity, opened, policy.zone)
+        person = Person(drawn, days, history.recent, last_visit, history.last_at)
+        found = segments.tell(buyer, asking, shop_id, person, now, policy, version)
+        facts += [segments.fact(customer_id, shop_id, turn) for turn in found.turns]
+        flips_at, left = found.until, found.left
     if facts:
         buyer.version = version
         buyer.owed = buyer.owed or version
     if buyer.told or buyer.asked:
         _forget_what_is_final(buyer, history, version)
     buyer.checked, buyer.model = now, model.version
-    wake_at = min(later, until + 1, _wake_at(history, stage, drawn, activity, model, today, policy))
+    by_itself = _wake_at(history, stage, drawn, activity, model, today, policy)
+    wake_at = min(later, until + 1, by_itself, flips_at)
     if now <= remembered < wake_at:
         wake_at = remembered + 1
     # What was told just now may have to be told again, and what was folded just now is still in the caller's
     # ledger, so nobody is forgotten before the next step.
     soon = past or (silent and until == NEVER and later == NEVER)
-    return Evaluation(facts, AT_ONCE if soon else wake_at, buyer)
+    return Evaluation(facts, AT_ONCE if soon else wake_at, buyer, left)
 
 
 def _purchases(buyer: Buyer, ledger: Sequence[Pending], now: int, policy: Policy) -> _Purchases:
@@ -289,10 +307,11 @@ def _forget_what_is_final(buyer: Buyer, history: History, version: int) -> None:
 def _again(customer_id: str, shop_id: str, buyer: Buyer, today: int, policy: Policy) -> list[Fact]:
     """What may not have been sent, as it was told; the profile is only marked, to be told anew."""
     owed = buyer.owed
+    facts: list[Fact] = [segments.fact(customer_id, shop_id, t) for t in buyer.turns if t.version >= owed]
     if buyer.forgotten:
-        return [_withdrawn(customer_id, shop_id, today, buyer.version)]
+        return [*facts, _withdrawn(customer_id, shop_id, today, buyer.version)]
     buyer.profile = 0
-    facts: list[Fact] = [lifecycle.fact(customer_id, shop_id, t) for t in buyer.told if t.version >= owed]
+    facts += [lifecycle.fact(customer_id, shop_id, t) for t in buyer.told if t.version >= owed]
     facts += [actions.fact(customer_id, shop_id, a, policy) for a in buyer.asked if a.version >= owed]
     if buyer.tier is not None and buyer.tier.version >= owed:
         facts.append(_tier_fact(customer_id, shop_id, buyer.tier, policy))
@@ -305,12 +324,14 @@ def _remembered_until(history: History, seen: int, policy: Policy) -> int:
     return max(seen, history.upto[0]) + policy.prospect_memory
 
 
-def _forget(customer_id: str, shop_id: str, buyer: Buyer, today: int, version: int) -> Evaluation:
-    """Withdraw the profile; that it was is known until it has been sent."""
-    if not buyer.profile:
+def _forget(customer_id: str, shop_id: str, buyer: Buyer, now: int, today: int, version: int) -> Evaluation:
+    """Withdraw the profile and the segments; that they were is known until it has been sent."""
+    if not buyer.profile and not buyer.segments:
         return Evaluation([], NEVER, None)
-    gone = Buyer(version=version, owed=version, checked=buyer.checked, forgotten=True)
-    return Evaluation([_withdrawn(customer_id, shop_id, today, version)], AT_ONCE, gone)
+    turns = segments.withdrawn(buyer.segments, now, version)
+    gone = Buyer(version=version, owed=version, checked=buyer.checked, forgotten=True, turns=turns)
+    facts: list[Fact] = [segments.fact(customer_id, shop_id, turn) for turn in turns]
+    return Evaluation([*facts, _withdrawn(customer_id, shop_id, today, version)], AT_ONCE, gone)
 
 
 def _withdrawn(customer_id: str, shop_id: str, today: int, version: int) -> ProfileFact:

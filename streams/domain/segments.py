@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from streams.domain.activity import Activity, Day, by_day
+from streams.domain.buyer import Buyer, Turn
 from streams.domain.days import day_of, start_of
 from streams.domain.loss_facts import SegmentCause, SegmentFact
 from streams.domain.policy import Policy
@@ -21,24 +22,25 @@ from streams.domain.segment_standing import ENDLESS, NEVER, NOBODY, Person, Stan
 _MOST_MOMENTS: Final = 400
 
 
-class Turn(Struct, array_like=True, frozen=True, gc=False):
-    """A change of membership as it was told. gone: the segment, or the customer, is there no more."""
-
-    segment: str
-    member: bool
-    at: int
-    cause: SegmentCause
-    rules: int
-    version: int
-    gone: bool = False
-
-
 class Answer(NamedTuple):
     """Of all rules of a shop: the members' segments at ``at``, and what is to be watched, as in Standing."""
 
     segments: tuple[str, ...]
     until: int
     left: tuple[int, int, int]
+
+
+class Asking(Struct, frozen=True, gc=False):
+    """The rules in force, and what the state knows that a profile does not show.
+
+    opened: the sessions that are not closed yet. stirred: the time (ms) of an event since the last look that
+    may have changed an answer, 0 if there is none. asked: the version of the rules that were asked last.
+    """
+
+    rules: Rules
+    opened: Sequence[Activity]
+    stirred: int
+    asked: int
 
 
 class Look(NamedTuple):
@@ -101,24 +103,21 @@ def ask(rules: Rules, shop_id: str, person: Person, at: int, policy: Policy) -> 
 
 
 def look(
-    rules: Rules,
+    asking: Asking,
     shop_id: str,
     person: Person,
     told: Sequence[str],
     due: int,
-    stirred: int,
     now: int,
     policy: Policy,
     version: int,
-    other_rules: bool,
 ) -> Look:
-    """What has become of the memberships ``told``, as of the watermark ``now`` (ms).
+    """What has become of the memberships ``told``, as of the watermark ``now`` (ms), told under ``version``.
 
-    due: until when the last look said that time changes nothing; stirred: the time of an event since that may
-    have changed something, 0 if there is none. The rules are asked at these instants, and at those that each
-    answer names, so that what came about between two looks is told with its own time. other_rules: the last
-    look was by others.
+    due: until when the last look said that time changes nothing. The rules are asked then, at the event, and
+    at each instant that an answer names, so that what came about between two looks has its own time.
     """
+    rules, stirred, other_rules = asking.rules, asking.stirred, asking.asked != asking.rules.version
     changed: dict[str, tuple[int, SegmentCause]] = {}
     members = tuple(told)
     answer: Answer | None = None
@@ -153,9 +152,23 @@ def look(
     return Look(list(answer.segments), turns, answer.until, answer.left)
 
 
-def withdrawn(told: Sequence[str], rules: Rules, at: int, version: int) -> list[Turn]:
+def tell(
+    buyer: Buyer, asking: Asking, shop_id: str, person: Person, now: int, policy: Policy, version: int
+) -> Look:
+    """Bring the buyer's memberships up to ``now``; what is new is among ``buyer.turns`` under ``version``."""
+    due = buyer.flips_at or NEVER
+    found = look(asking, shop_id, person, buyer.segments, due, now, policy, version)
+    buyer.segments = found.segments
+    buyer.flips_at = 0 if found.until == NEVER else found.until
+    if found.turns:
+        newer = {turn.segment for turn in found.turns}
+        buyer.turns = [turn for turn in buyer.turns if turn.segment not in newer] + found.turns
+    return found
+
+
+def withdrawn(told: Sequence[str], at: int, version: int) -> list[Turn]:
     """The tombstones of somebody who is forgotten."""
-    return [Turn(name, False, at, "time", rules.version, version, True) for name in told]
+    return [Turn(name, False, at, "time", 0, version, True) for name in told]
 
 
 def fact(customer_id: str, shop_id: str, turn: Turn) -> SegmentFact:
