@@ -19,6 +19,8 @@ from streams.domain.checkup import NEVER
 from streams.domain.events import Input
 from streams.domain.order import Orders
 from streams.domain.policy import Policy
+from streams.domain.segment_standing import ENDLESS
+from streams.domain.segments import Asking, Rules
 from streams.domain.session import DIGEST_BYTES, Session, Touch
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -57,6 +59,10 @@ class Shop(Struct, array_like=True, gc=False):
 
     person: who the customer is to the shop (a ``Buyer``), packed; check_at: the watermark at which time alone
     makes the next check-up due, 0 if it never does; owes: facts of the last one may not have been sent.
+
+    asked: the version of the segments' rules asked last, -1 if none was. left: how many visits, favorites and
+    carts may come before they are to be asked again, 0 for any number; empty if all may. stirred: the latest
+    time of an event since that may change an answer, 0 if there is none.
     """
 
     sessions: list[Session] = field(default_factory=list)
@@ -66,6 +72,9 @@ class Shop(Struct, array_like=True, gc=False):
     person: bytes = b""
     check_at: int = 0
     owes: bool = False
+    asked: int = -1
+    left: list[int] = field(default_factory=list)
+    stirred: int = 0
 
     def orders(self) -> Orders:
         """The orders, read; changes count only once they are kept with ``keep_orders``."""
@@ -85,6 +94,37 @@ class Shop(Struct, array_like=True, gc=False):
         self.person = b"" if buyer is None else _pack(buyer)
         self.check_at = 0 if check_at == NEVER else max(check_at, 1)
         self.owes = buyer is not None and buyer.owed != 0
+
+    def asking(self, rules: Rules) -> Asking:
+        """What the check-up of segments goes by."""
+        fresh = self.asked < 0 and not self.person
+        return Asking(rules, self.sessions, self.stirred, rules.version if fresh else self.asked)
+
+    def keep_answers(self, left: tuple[int, int, int], rules: Rules, watermark: int) -> None:
+        """Take over what the rules' answers hang on, as of the watermark."""
+        self.asked = rules.version
+        self.left = [0 if n >= ENDLESS else n for n in left] if min(left) < ENDLESS else []
+        if self.stirred <= watermark:
+            self.stirred = 0
+
+    def notice(self, event: Input, watermark: int, late: bool) -> None:
+        """Have the rules asked again if an activity event may change an answer; ``late``: it came behind the
+        start of a session, which may have moved it to another day."""
+        at = event.topic
+        if self.left and at < len(self.left):
+            if (left := self.left[at]) > 1:
+                self.left[at] = left - 1
+            elif left:
+                self.stir(event.t, watermark)
+        if late:
+            self.stir(event.t, watermark)
+
+    def stir(self, t: int, watermark: int) -> None:
+        """Have the customer looked at because of an event of ``t``, at once or when its time has come."""
+        if t > self.stirred:
+            self.stirred = t
+        # A check-up does not look beyond the watermark.
+        self.check_at = 1 if t <= watermark else min(self.check_at or NEVER, t)
 
     def close(self, session: Session) -> list[Touch] | None:
         """Pack a session away whose verdict is published; gives up what it touched."""
