@@ -140,6 +140,9 @@ def look(
         answer = ask(rules, shop_id, person, now, policy)
         if other_rules:
             _note(changed, members, answer.segments, now, "rules")
+        elif stirred > now:
+            # Sessions and amendments are counted as they come, though the watermark may be behind them.
+            _note(changed, members, answer.segments, stirred, "event")
         elif answer.segments != members:
             # What time does to a profile begins with a day.
             _note(changed, members, answer.segments, start_of(day_of(now, policy.zone), policy.zone), "time")

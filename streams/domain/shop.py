@@ -107,17 +107,26 @@ class Shop(Struct, array_like=True, gc=False):
         if self.stirred <= watermark:
             self.stirred = 0
 
-    def notice(self, event: Input, watermark: int, late: bool) -> None:
-        """Have the rules asked again if an activity event may change an answer; ``late``: it came behind the
-        start of a session, which may have moved it to another day."""
-        at = event.topic
+    def notice(self, event: Input, rules: Rules, watermark: int, policy: Policy) -> None:
+        """Have the rules asked again if an activity event, about to be taken in, may change an answer."""
+        at, t = event.topic, event.t
+        if self.asked < 0 and not self.person:
+            self.keep_answers(rules.initial(event.body.shop_id, policy.gap), rules, watermark)
         if self.left and at < len(self.left):
             if (left := self.left[at]) > 1:
                 self.left[at] = left - 1
             elif left:
-                self.stir(event.t, watermark)
-        if late:
-            self.stir(event.t, watermark)
+                self.stir(t, watermark)
+        last = (
+            self.sessions[-1].start
+            if self.sessions
+            else self.closed[-1].end + policy.gap
+            if self.closed
+            else 0
+        )
+        if t < last:
+            # It came late, and may move a session to another day.
+            self.stir(t, watermark)
 
     def stir(self, t: int, watermark: int) -> None:
         """Have the customer looked at because of an event of ``t``, at once or when its time has come."""

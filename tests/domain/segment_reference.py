@@ -1,0 +1,148 @@
+"""Who belongs to which segment at an instant, from raw events and the rules' text, the slow way.
+
+It shares no code with the rules: it splits sessions, counts days and reads conditions by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from streams.domain.events import Cart, Favorite, Input, Order, Visit
+from streams.domain.policy import Policy
+from tests.domain.buyer_reference import begins, local_date
+
+#: By name, as ``segments.yaml`` has them.
+Segments = Mapping[str, Any]
+Member = tuple[str, str, str]
+
+_UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_COMPARE = {
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
+
+
+def members(events: Sequence[Input], now: int, segments: Segments, policy: Policy) -> set[Member]:
+    """(customer, shop, segment) of all who belong to one, given the events up to ``now``."""
+    pairs: dict[tuple[str, str], list[Input]] = {}
+    for event in events:
+        if event.t <= now:
+            pairs.setdefault((event.body.customer_id, event.body.shop_id), []).append(event)
+    found = set()
+    for (customer, shop), each in pairs.items():
+        known = _known(each, now, policy)
+        if known:
+            found |= {(customer, shop, name) for name, rule in segments.items() if _holds(rule, known, now)}
+    return found
+
+
+def instants(events: Sequence[Input], segments: Segments, end: int, policy: Policy) -> list[int]:
+    """Every instant up to ``end`` at which a membership may change."""
+    times = {event.t for event in events}
+    spans = {span for rule in segments.values() for span in _spans(rule)}
+    found = times | {t + span + more for t in times for span in spans for more in (0, 1)}
+    day, t = local_date(min(times), policy.zone), min(times)
+    while t <= end:
+        t = begins(day, policy.zone)
+        found.add(t)
+        day = type(day).fromordinal(day.toordinal() + 1)
+    return sorted(t for t in found if min(times) <= t <= end)
+
+
+def _known(events: Sequence[Input], now: int, policy: Policy) -> dict[str, Any]:
+    activity = sorted(
+        (e for e in events if not (isinstance(e.body, Order) and e.body.action != "placed")),
+        key=lambda e: e.t,
+    )
+    if not activity:
+        return {}
+    today = local_date(now, policy.zone)
+    counted: list[tuple[str, int]] = []
+    last, day = None, today
+    for event in activity:
+        if last is None or event.t - last > policy.gap:
+            day = local_date(event.t, policy.zone)
+        last = event.t
+        body = event.body
+        kind = {Visit: "visits", Cart: "carts"}.get(type(body))
+        if isinstance(body, Favorite) and body.action == "add":
+            kind = "favorites"
+        if kind:
+            counted.append((kind, (today - day).days))
+    net, days, at, categories = Decimal(0), set(), [], []
+    for event in activity:
+        body = event.body
+        if isinstance(body, Order):
+            back = [
+                a.body.refund_amount if a.body.action == "refunded" else None
+                for a in events
+                if isinstance(a.body, Order)
+                and a.body.action != "placed"
+                and a.body.order_id == body.order_id
+                if abs(a.t - event.t) <= policy.amendment_window
+            ]
+            assert body.total is not None
+            if None in back or (back and sum(b for b in back if b is not None) >= body.total):
+                continue
+            net += body.total - sum((b for b in back if b is not None), Decimal(0))
+            days.add(local_date(event.t, policy.zone))
+            at.append(event.t)
+            counted.append(("orders", (today - local_date(event.t, policy.zone)).days))
+            categories += [line.category for line in body.lines]
+    return {
+        "counted": counted,
+        "since_last_visit": now - activity[-1].t,
+        "since_last_order": now - max(at) if at else None,
+        "orders": len(at),
+        "purchase_days": len(days),
+        "monetary": net,
+        "recency_days": (today - max(days)).days if days else None,
+        "preferred_categories": categories,
+    }
+
+
+def _holds(rule: Any, known: Mapping[str, Any], now: int) -> bool:
+    if isinstance(rule, str):
+        return _condition(rule, known)
+    ((key, parts),) = rule.items()
+    if key == "not":
+        return not _holds(parts, known, now)
+    each = [_holds(part, known, now) for part in parts]
+    return all(each) if key == "all" else any(each)
+
+
+def _condition(text: str, known: Mapping[str, Any]) -> bool:
+    field, op, wanted = text.split(" ", 2)
+    if op == "contains":
+        return wanted in known[field]
+    rolling = re.fullmatch(r"(\w+)_(\d+)d", field)
+    if rolling:
+        count = sum(kind == rolling[1] and age < int(rolling[2]) for kind, age in known["counted"])
+        return _COMPARE[op](count, int(wanted))
+    value = known[field]
+    if wanted == "null":
+        return (value is None) is (op == "==")
+    if value is None:
+        return op == "!="
+    if field.startswith("since_"):
+        return _COMPARE[op](value, int(wanted[:-1]) * _UNITS[wanted[-1]])
+    return _COMPARE[op](value, Decimal(wanted))
+
+
+def _spans(rule: Any) -> Iterator[int]:
+    if isinstance(rule, str):
+        if rule.startswith("since_"):
+            wanted = rule.split(" ")[2]
+            yield int(wanted[:-1]) * _UNITS[wanted[-1]]
+        return
+    ((_, parts),) = rule.items()
+    listed: Iterable[Any] = [parts] if isinstance(parts, str | Mapping) else parts
+    for part in listed:
+        yield from _spans(part)
