@@ -29,6 +29,7 @@ _DEFAULTS: Final[dict[str, str]] = {
     "by_cohort": "false",
     "limit": "100",
     "days": "7",
+    "min_visitors": "10",
     "within_s": str(30 * 24 * 60 * 60),
     "asked_since": "1970-01-01",
 }
