@@ -26,7 +26,8 @@ _CATEGORIES: Final = {
     "skincare": 2_900,
     "garden": 4_900,
 }
-_CURRENCIES: Final = ("CNY", "EUR", "USD", "GBP")
+#: Of the shops in turn: most have others beside them that sell in the same currency.
+_CURRENCIES: Final = ("CNY", "EUR", "CNY", "EUR", "USD", "CNY", "EUR", "GBP")
 #: Price levels in percent of the usual price.
 _LEVELS: Final = (60, 80, 100, 130, 180)
 _ITEMS_PER_CATEGORY: Final = 12
@@ -81,13 +82,21 @@ class Shop:
         """Its items in these categories, or all of them where it has none there."""
         return tuple(item for item in self.items if item.category in categories) or self.items
 
+    def sells(self, category: str) -> bool:
+        """Whether it has anything in this category."""
+        return any(item.category == category for item in self.items)
+
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Someone with habits. ``rhythm``: sessions a week; ``thrift``: 0 buys at any price, 100 hardly buys."""
+    """Someone with habits. ``rhythm``: sessions a week; ``thrift``: 0 buys at any price, 100 hardly buys.
+
+    ``outlets``: other shops, where they only go to buy what they have seen in one of their own.
+    """
 
     customer_id: str
     shops: tuple[Shop, ...]
+    outlets: tuple[Shop, ...]
     categories: tuple[str, ...]
     rhythm: int
     thrift: int
@@ -103,7 +112,7 @@ def build_shops(seed: int, count: int) -> tuple[Shop, ...]:
 def _shop(chance: Chance, number: int) -> Shop:
     level = chance.pick(_LEVELS)
     names = list(_CATEGORIES)
-    categories = [names.pop(chance.between(0, len(names) - 1)) for _ in range(chance.between(3, 5))]
+    categories = [names.pop(chance.between(0, len(names) - 1)) for _ in range(chance.between(4, 6))]
     items = tuple(
         Item(
             f"s{number}-{category}-{index}",
@@ -120,10 +129,17 @@ def build_customer(seed: int, number: int, shops: Sequence[Shop]) -> Customer:
     """Customer ``number`` of the marketplace; does not depend on how many there are."""
     chance = Chance(seed, "customer", number)
     is_bot = chance.happens(2)
-    favored = [chance.pick(shops) for _ in range(chance.between(1, 3))]
+    favored = dict.fromkeys(chance.pick(shops) for _ in range(chance.between(1, 3)))
+    others = [shop for shop in shops if shop not in favored]
+    # Prices are compared in one currency, most of the time.
+    currencies = {shop.currency for shop in favored}
+    outlets = [shop for shop in others if shop.currency in currencies]
+    if others:
+        outlets.append(chance.pick(others))
     return Customer(
         customer_id=f"c{number:06}",
-        shops=tuple(dict.fromkeys(favored)),
+        shops=tuple(favored),
+        outlets=tuple(dict.fromkeys(outlets)),
         categories=tuple(chance.pick(list(_CATEGORIES)) for _ in range(2)),
         rhythm=chance.pick(_RHYTHMS),
         thrift=chance.between(0, 100),

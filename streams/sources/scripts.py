@@ -6,10 +6,12 @@ among the favorites, what was ordered): the verdict is planned, not derived from
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from schemas.topics import CARTS, FAVORITES, ORDERS, VISITS, Topic
+from schemas.topics import CARTS, FAVORITES, FEEDBACK, ORDERS, VISITS, Topic
+from streams.domain.policy import DAY, HOUR
 from streams.sources.marketplace import Chance, Customer, Item, Shop
 
 _CHANNELS: Final = (
@@ -59,6 +61,7 @@ class Script:
     favorites: set[str] = field(default_factory=set)
     order: PlacedOrder | None = None
     bought: frozenset[Item] = frozenset()
+    looked: list[Item] = field(default_factory=list)
 
     def step(self) -> None:
         """Time passes: mostly seconds, sometimes many minutes, now and then exactly the gap."""
@@ -84,7 +87,10 @@ class Script:
 
     def visit(self) -> Item:
         item = self.item()
+        self.looked.append(item)
         body: dict[str, Any] = {"item_id": item.item_id, "category": item.category}
+        if self.chance.happens(90):
+            body |= {"price": amount(item.price), "currency": self.shop.currency}
         if not self.events:
             channel, campaign, referrer = self.chance.pick(_CHANNELS)
             body |= {"channel": channel, "campaign": campaign, "referrer": referrer}
@@ -190,6 +196,20 @@ def payment(order: PlacedOrder, shop: Shop) -> dict[str, Any]:
     }
 
 
+def talk(chance: Chance, order: PlacedOrder) -> Iterator[Happening]:
+    """What the customer says of the order, and the shop's reply to a complaint. No part of any session."""
+    luck = chance.between(1, 100)
+    at = order.at + chance.between(HOUR, 4 * DAY)
+    if luck <= 20:
+        rating = chance.pick((1, 2, 3, 4, 4, 5, 5, 5))
+        yield Happening(FEEDBACK, at, {"action": "review", "rating": rating, "order_id": order.order_id})
+    elif luck <= 24:
+        yield Happening(FEEDBACK, at, {"action": "complaint", "order_id": order.order_id})
+        wait = chance.between(HOUR, 2 * DAY)
+        reply = {"action": "reply", "reply_ms": wait, "order_id": order.order_id}
+        yield Happening(FEEDBACK, at + wait, reply)
+
+
 def amount(hundredths: int) -> str:
     return f"{hundredths // 100}.{hundredths % 100:02}"
 
@@ -197,6 +217,7 @@ def amount(hundredths: int) -> str:
 def play(script: Script, kind: str, how: str, order_id: str) -> None:
     """Play a session that ends as ``kind`` (the lost stages, ``converted``, or a bot's ``crawled``).
 
+    A ``moved`` one is of someone who comes for what they have seen in another shop.
     ``how`` varies it: ``emptied`` and ``unfavorited`` take back what they put in, so nothing stands.
     """
     match kind:
@@ -234,5 +255,9 @@ def play(script: Script, kind: str, how: str, order_id: str) -> None:
             script.buy(order_id)
             if script.chance.happens(80):
                 script.pay()
+        case "moved":
+            script.browse(1, 2)
+            script.put(script.looked[-1])
+            script.buy(order_id)
         case _:
             raise ValueError(kind)

@@ -8,23 +8,26 @@ apart from any session rule: ``Simulation.truth``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
 from schemas.topics import CARTS, ORDERS, VISITS, Topic
 from streams.domain.policy import DAY, HOUR, MINUTE, Policy
-from streams.sources.marketplace import Chance, Customer, Shop, build_customer, build_shops
+from streams.sources.marketplace import Chance, Customer, Item, Shop, build_customer, build_shops
 from streams.sources.record import SourceRecord
-from streams.sources.scripts import Happening, PlacedOrder, Script, amount, payment, play
+from streams.sources.scripts import Happening, PlacedOrder, Script, amount, payment, play, talk
 
 #: 2025-06-30 00:00 UTC.
 DEFAULT_END_MS: Final = 1_751_241_600_000
 #: A session and what follows it at once take less than this.
 _LONGEST_SESSION: Final = 12 * HOUR
+#: Of what visitors leave without, the percent that they then buy elsewhere.
+_MOVES: Final = 20
 #: Stages of a session that ends without an order, and how it may get there.
 _BROWSED: Final = ("looked", "looked", "looked", "emptied", "unfavorited", "ordered-again")
 
@@ -53,6 +56,15 @@ class PlannedSession:
     @property
     def outcome(self) -> str:
         return "converted" if self.lost_stage is None else "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a visitor left a shop without, and when (ms)."""
+
+    left_at: int
+    shop: Shop
+    item: Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +98,7 @@ class Simulation:
         *,
         seed: int = 1,
         customers: int = 3_000,
-        shops: int = 6,
+        shops: int = 8,
         days: int = 7,
         end: int = DEFAULT_END_MS,
         policy: Policy | None = None,
@@ -143,15 +155,23 @@ class Simulation:
     def _live(self, chance: Chance, customer: Customer) -> None:
         """Everything one customer does, shop by shop."""
         events: list[tuple[Happening, Shop]] = []
+        wanted: list[Wanted] = []
         for number, shop in enumerate(customer.shops):
             # The first shop is the favorite one.
             rhythm = customer.rhythm if number == 0 else max(1, customer.rhythm // 3)
-            events += ((event, shop) for event in self._relation(chance, customer, shop, rhythm))
+            events += ((event, shop) for event in self._relation(chance, customer, shop, rhythm, wanted))
+        if not customer.is_bot:
+            events += self._elsewhere(chance, customer, sorted(wanted, key=attrgetter("left_at")))
         for number, (event, shop) in enumerate(events):
             self._deliver(chance, customer, shop, event, number)
 
-    def _relation(self, chance: Chance, customer: Customer, shop: Shop, rhythm: int) -> Iterator[Happening]:
-        """One customer's sessions in one shop, each more than the gap after what was before."""
+    def _relation(
+        self, chance: Chance, customer: Customer, shop: Shop, rhythm: int, wanted: list[Wanted]
+    ) -> Iterator[Happening]:
+        """One customer's sessions in one shop, each more than the gap after what was before.
+
+        What they leave without is added to ``wanted``.
+        """
         gap = self._policy.gap
         usual = 7 * DAY // rhythm
         rows: list[PlannedSession] = []
@@ -181,6 +201,8 @@ class Simulation:
                 at += gap + chance.between(1, 4 * HOUR)
                 yield Happening(ORDERS, at, payment(script.order, shop))
             comes_back = kind == "carted" and chance.happens(25)
+            if script.order is None and script.looked and not comes_back and kind != "bounced":
+                wanted.append(Wanted(script.at, shop, script.looked[-1]))
             if comes_back:
                 at += gap + chance.between(10 * MINUTE, 20 * HOUR)
             elif chance.happens(3):
@@ -189,6 +211,38 @@ class Simulation:
                 at += gap + chance.between(usual // 2, usual * 3 // 2)
         self._recover(rows, orders)
         self._rows += rows
+
+    def _elsewhere(
+        self, chance: Chance, customer: Customer, wanted: Sequence[Wanted]
+    ) -> Iterator[tuple[Happening, Shop]]:
+        """Some of what was wanted is bought in an outlet, mostly on the same day; ``wanted`` by time."""
+        rows: dict[Shop, list[PlannedSession]] = {}
+        orders: dict[Shop, list[PlacedOrder]] = {}
+        for want in wanted:
+            at = want.left_at + chance.between(5 * MINUTE, 5 * HOUR)
+            if not chance.happens(_MOVES) or at >= self._end - _LONGEST_SESSION:
+                continue
+            category, currency = want.item.category, want.shop.currency
+            selling = [
+                shop
+                for shop in customer.outlets
+                if shop.sells(category)
+                and (shop not in rows or at > rows[shop][-1].ended_at + self._policy.gap)
+            ]
+            if not selling:
+                continue
+            shop = chance.pick([s for s in selling if s.currency == currency] or selling)
+            script = Script(chance, replace(customer, categories=(category,)), shop, at, self._policy.gap)
+            placed = orders.setdefault(shop, [])
+            play(script, "moved", "looked", f"{customer.customer_id}-{shop.shop_id}-{len(placed) + 1}")
+            assert script.order is not None
+            placed.append(script.order)
+            yield from ((event, shop) for event in script.events)
+            yield from ((event, shop) for event in self._afterwards(chance, shop, script.order))
+            rows.setdefault(shop, []).append(self._row(script, "moved"))
+        for shop in rows:
+            self._recover(rows[shop], orders[shop])
+            self._rows += rows[shop]
 
     def _kind(self, chance: Chance, customer: Customer) -> str:
         luck = chance.between(1, 100)
@@ -209,7 +263,9 @@ class Simulation:
         script.do(ORDERS, **orders[0].body)
 
     def _afterwards(self, chance: Chance, shop: Shop, order: PlacedOrder) -> Iterator[Happening]:
-        """What becomes of an order: most stand, some are cancelled or refunded before the end."""
+        """What becomes of an order: most stand, some are cancelled or refunded before the end; and what is
+        said of it."""
+        yield from (said for said in talk(chance, order) if said.at < self._end)
         luck = chance.between(1, 100)
         at = order.at + chance.between(10 * MINUTE, 3 * DAY)
         if luck > 20 or at >= self._end:
