@@ -113,7 +113,9 @@ class LapseEvidence(Struct, frozen=True, gc=False):
 
     silence: since the last order here. unseen: since the last session here, or order if later. q90: the gap
     that 90 % of this buyer's gaps do not exceed, rounded down. moves: purchases elsewhere, since the last
-    order here, of categories bought here; the price here is that of a piece when last bought.
+    order here, of categories bought here; the price here is that of a piece when last bought. grievance: the
+    latest before the lapse, its age counted back from the last session or order here (0 if it came after):
+    that is when the buyer left, and the lapse is only when it shows.
     """
 
     silence: int
