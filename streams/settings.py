@@ -75,6 +75,8 @@ class Settings:
     batch_records: int = 10_000
     #: Customers whose deadline has passed handled in one batch, at most; the rest follow in the next.
     due_per_batch: int = 5_000
+    #: Customers looked at by other rules of segments in one batch, at most: how fast an edit goes through.
+    segments_per_batch: int = 250
     #: No progress for this long while there is lag ends the process.
     watchdog_s: float = 60.0
     recovery_deadline_s: float = 600.0

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from streams.domain.clock import UNKNOWN
 from streams.domain.outlook import ShopModel
+from streams.domain.segment_rules import RuleSet
 from streams.domain.state import decode, header
 from streams.domain.visitor import CLASSES
 
@@ -20,9 +21,16 @@ from streams.domain.visitor import CLASSES
 MARKER_KEY: Final = b"\x00marker"
 #: Before the shop's id: the key under which a published model is kept.
 MODEL_KEY: Final = b"\x00model:"
-#: First bytes that no state has: of a marker, and of a model.
+#: The keys of the segments' rules in force, and of how far they have been applied to everyone.
+RULES_KEY: Final = b"\x00segment-rules"
+RUN_KEY: Final = b"\x00segment-run"
+#: What the key of no customer begins with.
+NOT_A_CUSTOMER: Final = b"\x00"
+#: First bytes that no state has: of a marker, of a model, of rules, and of a run.
 _TAG: Final = b"\x80"
 _MODEL_TAG: Final = b"\x81"
+_RULES_TAG: Final = b"\x82"
+_RUN_TAG: Final = b"\x83"
 
 
 class Progress(Struct, array_like=True, gc=False):
@@ -55,9 +63,23 @@ class Progress(Struct, array_like=True, gc=False):
         )
 
 
+class Run(Struct, array_like=True, frozen=True, gc=False):
+    """How far everyone has been looked at by the rules of ``version``: not at all yet, or finished.
+
+    total: customers there were when it began. started_at: wall clock, in ms.
+    """
+
+    version: int
+    total: int
+    started_at: int
+    finished: bool = False
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Progress).decode
 _decode_model = msgspec.msgpack.Decoder(ShopModel).decode
+_decode_rules = msgspec.msgpack.Decoder(RuleSet).decode
+_decode_run = msgspec.msgpack.Decoder(Run).decode
 
 
 def encode_marker(progress: Progress) -> bytes:
@@ -82,6 +104,26 @@ def decode_model(stored: bytes) -> ShopModel:
     return _decode_model(stored[1:])
 
 
+def encode_rules(rules: RuleSet) -> bytes:
+    """``rules`` as they are kept with the states."""
+    return _RULES_TAG + _encode(rules)
+
+
+def decode_rules(stored: bytes) -> RuleSet:
+    """The rules in ``stored``."""
+    return _decode_rules(stored[1:])
+
+
+def encode_run(run: Run) -> bytes:
+    """``run`` as it is kept with the states."""
+    return _RUN_TAG + _encode(run)
+
+
+def decode_run(stored: bytes) -> Run:
+    """The run in ``stored``."""
+    return _decode_run(stored[1:])
+
+
 def is_stale(old: bytes, new: bytes) -> bool:
     """Whether ``new``, later in the changelog, comes from a worker that had lost the partition already.
 
@@ -97,6 +139,11 @@ def is_stale(old: bytes, new: bytes) -> bool:
         return False
     if new[:1] == _MODEL_TAG:
         return decode_model(new).version < decode_model(old).version
+    if new[:1] == _RULES_TAG:
+        return decode_rules(new).version < decode_rules(old).version
+    if new[:1] == _RUN_TAG:
+        had, run = decode_run(old), decode_run(new)
+        return (run.version, run.finished) < (had.version, had.finished)
     old_batch, new_batch = header(old)[1], header(new)[1]
     if new_batch != old_batch:
         return new_batch < old_batch
