@@ -10,7 +10,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from streams.adapters.clickhouse import Store, connect, migrate
-from streams.domain.facts import session_id
+from streams.domain.facts import Stage, session_id, transition_id
 from streams.domain.policy import DAY, HOUR, MINUTE
 from tests.integration.stored import Fact, ms, store
 
@@ -140,6 +140,44 @@ def test_only_a_session_whose_visitor_bought_elsewhere_is_the_markets(client: Cl
         "angry": "dissatisfied",
         "silent": "unknown",
         "lapses": "price",
+    }
+
+
+def lapse(customer: str, state: Stage, **changes: Any) -> tuple[Fact, Fact]:
+    """The transition of a buyer whose last order was at ``AT``, and its reason."""
+    step = {"customer_id": customer, "anchor": AT, "from_state": "new", "to_state": state, "cause": "silence"}
+    subject = transition_id(customer, "s1", "stage", AT, state)
+    return step, reason(customer, kind="lapse", subject_id=subject, **changes)
+
+
+def test_who_has_lapsed_keeps_the_reason_of_the_lapsing(client: Client, into: Store) -> None:
+    """Unless something newer is known, or what came first was no reason either."""
+    forgot = {"reason": "forgot", "score": 0.6, "scores": {"forgot": 0.6}, "evidence": {"q90_days": "30"}}
+    unknown = {"reason": "unknown", "score": 0.0, "scores": {}, "evidence": {}}
+    angry = {"reason": "dissatisfied", "score": 0.9, "scores": {"dissatisfied": 0.9}}
+    told_of = [
+        *(lapse("keeps", "lapsing", **angry), lapse("keeps", "lapsed", **forgot)),
+        *(lapse("newer", "lapsing", **angry), lapse("newer", "lapsed")),
+        *(lapse("silent", "lapsing", **unknown), lapse("silent", "lapsed", **forgot)),
+        *(lapse("never", "lapsing", **unknown), lapse("never", "lapsed", **unknown)),
+    ]
+    store(into, {"transitions": [step for step, _ in told_of], "reasons": [why for _, why in told_of]})
+    query = """
+        SELECT r.customer_id, t.to_state, r.reason, r.score, r.own_reason, r.from_lapsing, r.evidence
+        FROM loss_reasons AS r INNER JOIN transitions AS t FINAL ON t.transition_id = r.subject_id
+        ORDER BY ALL
+    """
+    rows = [tuple(row) for row in client.query(query).result_rows]
+    evidence = {**EVIDENCE, "order": "keeps-1"}
+    assert [row for row in rows if row[0] == "keeps"] == [
+        ("keeps", "lapsed", "dissatisfied", 0.9, "forgot", True, evidence),
+        ("keeps", "lapsing", "dissatisfied", 0.9, "dissatisfied", False, evidence),
+    ]
+    assert {row[0]: (row[2], row[5]) for row in rows if row[1] == "lapsed"} == {
+        "keeps": ("dissatisfied", True),
+        "newer": ("price", False),
+        "silent": ("forgot", False),
+        "never": ("unknown", False),
     }
 
 
