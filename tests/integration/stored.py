@@ -30,7 +30,7 @@ _TIMES: Final = frozenset(
 def _session(said: Fact) -> Fact:
     orders = said.get("orders", 0)
     whole = {
-        **dict.fromkeys(("events", "visits", "favorites", "carts"), 0),
+        **dict.fromkeys(("events", "visits", "favorites", "carts", "orders"), 0),
         **dict.fromkeys(("currency", "recovered_at", "recovered_by", "landing_item", "channel", "campaign")),
         **dict.fromkeys(("mixed_currency", "recovered", "is_bot"), False),
         "outcome": "converted" if orders else "lost",
