@@ -31,6 +31,7 @@ from streams.commands.kept import clickhouse_url
 from streams.commands.model import model
 from streams.commands.query import query
 from streams.commands.shop_report import shop_report
+from streams.commands.shops import shops
 from streams.settings import Settings, SettingsError, duration_ms
 from streams.sources.registry import FORMATS, FileSource
 from streams.sources.replayer import TickPlan, replay
@@ -258,6 +259,7 @@ main.add_command(doctor)
 main.add_command(query)
 main.add_command(model)
 main.add_command(shop_report)
+main.add_command(shops)
 
 if __name__ == "__main__":
     main()
