@@ -144,7 +144,10 @@ def evaluate(
         facts.append(profile.fact(customer_id, shop_id, drawn, today, version))
         buyer.profile = digest
     flips_at, left = NEVER, None
-    if asking is not None and not past:
+    if asking is not None and asking.stirred > now:
+        # It has been counted with its session, but other events may still come to be before it.
+        flips_at = asking.stirred
+    elif asking is not None and not past:
         last_visit = max([seen, *(session.end for session in opened)])
         days = segments.seen_by_day(activity, opened, policy.zone)
         person = Person(drawn, days, history.recent, last_visit, history.last_at)

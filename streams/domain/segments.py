@@ -5,7 +5,7 @@ Rules are asked when an event may have changed an answer, or when time has; ``se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from streams.domain.activity import Activity, Day, by_day
 from streams.domain.buyer import Buyer, Turn
 from streams.domain.days import day_of, start_of
 from streams.domain.loss_facts import SegmentCause, SegmentFact
-from streams.domain.policy import Policy
+from streams.domain.policy import SECOND, Policy
 from streams.domain.segment_rules import RuleSet, Segment
 from streams.domain.segment_standing import ENDLESS, NEVER, NOBODY, Person, Standing, standing_of
 
@@ -33,8 +33,8 @@ class Answer(NamedTuple):
 class Asking(Struct, frozen=True, gc=False):
     """The rules in force, and what the state knows that a profile does not show.
 
-    opened: the sessions that are not closed yet. stirred: the time (ms) of an event since the last look that
-    may have changed an answer, 0 if there is none. asked: the version of the rules that were asked last.
+    opened: the sessions that are not closed yet. stirred: the time (ms) of the first event since the last
+    look that may have changed an answer, 0 if there is none. asked: the version of the rules asked last.
     """
 
     rules: Rules
@@ -108,29 +108,32 @@ def look(
     person: Person,
     told: Sequence[str],
     due: int,
+    since: int,
     now: int,
     policy: Policy,
     version: int,
 ) -> Look:
     """What has become of the memberships ``told``, as of the watermark ``now`` (ms), told under ``version``.
 
-    due: until when the last look said that time changes nothing. The rules are asked then, at the event, and
-    at each instant that an answer names, so that what came about between two looks has its own time.
+    since: the watermark of the last look; due: until when it said that time changes nothing. The rules are
+    asked then, at events since, and at each instant that an answer names, so that what came about between
+    two looks has its own time.
     """
-    rules, stirred, other_rules = asking.rules, asking.stirred, asking.asked != asking.rules.version
+    rules, other_rules = asking.rules, asking.asked != asking.rules.version
     changed: dict[str, tuple[int, SegmentCause]] = {}
     members = tuple(told)
     answer: Answer | None = None
     at = -1
     if not other_rules:
-        event = stirred if 0 < stirred <= now else NEVER
+        events = _events(asking, person, since, now, policy)
+        event = next(events, NEVER)
         for _ in range(_MOST_MOMENTS):
             at = min(due, event)
             if at > now:
                 break
             cause: SegmentCause = "time"
             if at == event:
-                cause, event = "event", NEVER
+                cause, event = "event", next(events, NEVER)
             answer = ask(rules, shop_id, person, at, policy)
             due = answer.until
             if answer.segments != members:
@@ -140,9 +143,6 @@ def look(
         answer = ask(rules, shop_id, person, now, policy)
         if other_rules:
             _note(changed, members, answer.segments, now, "rules")
-        elif stirred > now:
-            # Sessions and amendments are counted as they come, though the watermark may be behind them.
-            _note(changed, members, answer.segments, stirred, "event")
         elif answer.segments != members:
             # What time does to a profile begins with a day.
             _note(changed, members, answer.segments, start_of(day_of(now, policy.zone), policy.zone), "time")
@@ -160,7 +160,7 @@ def tell(
 ) -> Look:
     """Bring the buyer's memberships up to ``now``; what is new is among ``buyer.turns`` under ``version``."""
     due = buyer.flips_at or NEVER
-    found = look(asking, shop_id, person, buyer.segments, due, now, policy, version)
+    found = look(asking, shop_id, person, buyer.segments, due, buyer.checked, now, policy, version)
     buyer.segments = found.segments
     buyer.flips_at = 0 if found.until == NEVER else found.until
     if found.turns:
@@ -192,6 +192,19 @@ def fact(customer_id: str, shop_id: str, turn: Turn) -> SegmentFact:
 def seen_by_day(activity: list[Day], opened: Sequence[Activity], zone: str) -> list[Day]:
     """``activity`` and that of open sessions."""
     return by_day(activity, opened, zone) if opened else activity
+
+
+def _events(asking: Asking, person: Person, since: int, now: int, policy: Policy) -> Iterator[int]:
+    """The times of events up to ``now`` that answers may have changed at, or begun to hang on the clock."""
+    times = set()
+    if 0 < asking.stirred <= now:
+        times.add(asking.stirred)
+    if since < person.last_order <= now:
+        times.add(person.last_order)
+    if since < person.last_visit < now - policy.gap - SECOND:
+        # The look is long overdue: the silence since may have been told of by then.
+        times.add(person.last_visit)
+    return iter(sorted(times))
 
 
 def _note(

@@ -61,8 +61,8 @@ class Shop(Struct, array_like=True, gc=False):
     makes the next check-up due, 0 if it never does; owes: facts of the last one may not have been sent.
 
     asked: the version of the segments' rules asked last, -1 if none was. left: how many visits, favorites and
-    carts may come before they are to be asked again, 0 for any number; empty if all may. stirred: the latest
-    time of an event since that may change an answer, 0 if there is none.
+    carts may come before they are to be asked again, 0 for any number; empty if all may. stirred: the
+    earliest time of an event since that may change an answer, 0 if there is none.
     """
 
     sessions: list[Session] = field(default_factory=list)
@@ -100,18 +100,17 @@ class Shop(Struct, array_like=True, gc=False):
         fresh = self.asked < 0 and not self.person
         return Asking(rules, self.sessions, self.stirred, rules.version if fresh else self.asked)
 
-    def keep_answers(self, left: tuple[int, int, int], rules: Rules, watermark: int) -> None:
-        """Take over what the rules' answers hang on, as of the watermark."""
+    def keep_answers(self, left: tuple[int, int, int], rules: Rules) -> None:
+        """Take over what the rules' answers hang on."""
         self.asked = rules.version
         self.left = [0 if n >= ENDLESS else n for n in left] if min(left) < ENDLESS else []
-        if self.stirred <= watermark:
-            self.stirred = 0
+        self.stirred = 0
 
     def notice(self, event: Input, rules: Rules, watermark: int, policy: Policy) -> None:
         """Have the rules asked again if an activity event, about to be taken in, may change an answer."""
         at, t = event.topic, event.t
         if self.asked < 0 and not self.person:
-            self.keep_answers(rules.initial(event.body.shop_id, policy.gap), rules, watermark)
+            self.keep_answers(rules.initial(event.body.shop_id, policy.gap), rules)
         if self.left and at < len(self.left):
             if (left := self.left[at]) > 1:
                 self.left[at] = left - 1
@@ -130,7 +129,7 @@ class Shop(Struct, array_like=True, gc=False):
 
     def stir(self, t: int, watermark: int) -> None:
         """Have the customer looked at because of an event of ``t``, at once or when its time has come."""
-        if t > self.stirred:
+        if not self.stirred or t < self.stirred:
             self.stirred = t
         # A check-up does not look beyond the watermark.
         self.check_at = 1 if t <= watermark else min(self.check_at or NEVER, t)
