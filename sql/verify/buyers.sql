@@ -6,11 +6,7 @@
 -- With L = ((alpha + T) / (alpha + t_x))^(r + x), P(alive) is 1 / (1 + odds L): T days from the first purchase day
 -- to the day in question, t_x to the last one, x repeat purchase days. kind: whose odds; of personal_rhythm, a is
 -- the chance to lapse, r the weight, alpha the weight times the usual gap.
-watermarks AS
-(
-    -- It never goes backwards, so the highest that was ever told is the newest.
-    SELECT partition, max(toUnixTimestamp64Milli(watermark)) AS told_ms FROM ingest GROUP BY partition
-),
+/* watermarks.sql */,
 people AS
 (
     SELECT

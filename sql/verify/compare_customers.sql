@@ -12,8 +12,10 @@ published AS
 (
     SELECT *
     FROM customers FINAL
-    WHERE cityHash64(customer_id) % 8 IN {parts:Array(UInt8)}
-        AND intDiv(cityHash64(customer_id), 8) % {subs:UInt32} = {sub:UInt32}
+    WHERE
+        /* slice.sql */
+        AND
+        /* here.sql */
 ),
 pairs AS
 (

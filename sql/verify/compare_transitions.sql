@@ -15,8 +15,10 @@ published AS
             ifNull(toString(to_state), '') AS to_state
         )
     FROM transitions FINAL
-    WHERE cityHash64(customer_id) % 8 IN {parts:Array(UInt8)}
-        AND intDiv(cityHash64(customer_id), 8) % {subs:UInt32} = {sub:UInt32}
+    WHERE
+        /* slice.sql */
+        AND
+        /* here.sql */
 ),
 pairs AS
 (

@@ -44,8 +44,10 @@ spoken AS
 (
     SELECT customer_id, shop_id, toInt32(toDate32(as_of)) AS told_day, 1 AS is_told
     FROM customers FINAL
-    WHERE cityHash64(customer_id) % 8 IN {parts:Array(UInt8)}
-        AND intDiv(cityHash64(customer_id), 8) % {subs:UInt32} = {sub:UInt32}
+    WHERE
+        /* slice.sql */
+        AND
+        /* here.sql */
 )
 SELECT
     shop_id,

@@ -4,7 +4,8 @@ mentioned AS
     SELECT
         customer_id, shop_id, order_id,
         argMin((toInt64(t), id, n, total, currency, lines), (action = 'paid', t, id)) AS first_mention,
-        groupArray(toInt64(t)) AS mention_times
+        groupArray(toInt64(t)) AS mention_times,
+        any(partition) AS its_partition
     FROM activity
     WHERE topic = 'orders'
     GROUP BY customer_id, shop_id, order_id
@@ -25,22 +26,26 @@ amended AS
 orders AS
 (
     SELECT
-        customer_id, shop_id, order_id, mention_times,
+        customer_id, shop_id, order_id, its_partition, mention_times,
         first_mention.1 AS moment,
         first_mention.2 AS moment_id,
         first_mention.3 AS in_session,
         first_mention.5 AS order_currency,
         first_mention.6 AS its_lines,
         arrayMap(x -> x.item_id, its_lines) AS items,
+        -- Discounts of more than the lines are worth leave nothing to be owed.
         if(
             isNull(first_mention.4),
-            arraySum(
-                x -> if(
-                    isNull(x.price),
-                    toDecimal128(0, 4),
-                    toDecimal128(ifNull(x.price, 0), 4) * x.quantity - toDecimal128(ifNull(x.discount, 0), 4)
+            greatest(
+                arraySum(
+                    x -> if(
+                        isNull(x.price),
+                        toDecimal128(0, 4),
+                        toDecimal128(ifNull(x.price, 0), 4) * x.quantity - toDecimal128(ifNull(x.discount, 0), 4)
+                    ),
+                    its_lines
                 ),
-                its_lines
+                toDecimal128(0, 4)
             ),
             toDecimal128(ifNull(first_mention.4, 0), 4)
         ) AS worth,

@@ -1,8 +1,8 @@
 -- What the sessions must be: computed from the raw events in one batch, by the definitions and by nothing else.
 -- Shares no code with the stream. One row a session of the customers of one slice, in the columns of `sessions`.
 --
--- {gap_ms}, {recovery_ms}, {amendment_ms}: the policy. {parts}: partitions of `events`; of each of them the
--- slice {sub} of {subs}.
+-- {gap_ms}, {recovery_ms}, {amendment_ms}, {bot_events}, {bot_dwell_ms}, {bot_rate}: the policy. {bot_agents}: the
+-- hashes of the user agents that are machines'. {zone}: of the shops' calendar. The others are those of the parts.
 WITH
 /* accepted.sql */,
 spans AS
@@ -19,6 +19,7 @@ spans AS
         countIf(topic = 'carts') AS carts,
         countIf(action = 'paid') AS payments,
         max(is_bot) AS any_bot,
+        max(ifNull(cityHash64(user_agent) IN {bot_agents:Array(UInt64)}, 0)) AS any_agent,
         -- argMin passes over nulls.
         argMinIf(item_id, (t, id), topic = 'visits') AS first_item,
         argMin(channel, (t, id)) AS first_channel,
@@ -97,7 +98,7 @@ judged AS
 (
     SELECT
         customer_id, shop_id, n, its_partition, start_ms, end_ms, closes_ms, all_events, visits, favorites, carts,
-        payments, any_bot, first_item, first_channel, first_campaign, cart_currencies, any_standing,
+        payments, any_bot, any_agent, first_item, first_channel, first_campaign, cart_currencies, any_standing,
         arrayFilter(o -> o.4 = n, known) AS own,
         arrayFilter(o -> NOT o.9, own) AS standing_orders,
         arraySort(arrayMap(o -> (o.2, o.3, assumeNotNull(o.5)), arrayFilter(o -> isNotNull(o.5), own))) AS priced_orders,
@@ -162,7 +163,9 @@ SELECT
     first_item AS landing_item,
     first_channel AS channel,
     first_campaign AS campaign,
-    any_bot AS is_bot,
+    isNotNull(bot_by) AS is_bot,
+    toDate32(fromUnixTimestamp64Milli(start_ms, {zone:String})) AS day,
+    /* bot_by.sql */ AS bot_by,
     all_events + arraySum(o -> o.10, bearing) AS version,
     its_partition AS partition
 FROM judged

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from clickhouse_connect.driver.client import Client
 
 from streams.adapters.clickhouse import StoreError, sql_dir
+from streams.domain.crawlers import is_crawler
 from streams.domain.lapse import BetaGeometric, ModifiedBetaGeometric, PersonalRhythm
 from streams.domain.outlook import DEFAULT_MODEL, ShopModel
 from streams.domain.policy import DAY, Policy
@@ -24,7 +25,11 @@ _PARTS: Final = 8
 _SLICE_EVENTS: Final = 500_000
 _SAMPLES: Final = 20
 #: What is compared, each by a file of sql/verify; and what one row of it is.
-_COMPARED: Final = {"sessions": "session", "customers": "profile", "transitions": "transition"}
+_SESSIONS: Final = {"sessions": "session"}
+_BUYERS: Final = {"customers": "profile", "transitions": "transition"}
+_LOSSES: Final = {"purchases": "purchase", "item_days": "day", "leaks": "leak"}
+#: For these, orders in all shops count.
+_EVERYWHERE: Final = frozenset({"item_days", "leaks"})
 #: In place of a model that is not given: of a version that no row has.
 _UNKNOWN: Final = ShopModel(version=(1 << 63) - 1)
 
@@ -54,7 +59,8 @@ class Finding:
 
 class Compared(NamedTuple):
     """How the rows of one table compare. rows: judged; open: not judged: sessions that had not closed by the
-    watermark, or customers of whom the raw events do not say what the stream remembered."""
+    watermark, what rests on them, and customers of whom the raw events do not say what the stream remembered.
+    """
 
     rows: int
     missing: int
@@ -67,21 +73,15 @@ class Compared(NamedTuple):
 class VerifyReport:
     """What ``verify`` found.
 
-    samples: some of the findings; conservation: the sums over all input topics of received, applied,
-    duplicate, late and rejected; leaks: one sentence for each count that does not agree with another.
+    tables: how those that the policy has fill compare, by name; samples: some of the findings; conservation:
+    the sums over all input topics of received, applied, duplicate, late and rejected; leaks: one sentence for
+    each count that does not agree with another.
     """
 
-    sessions: Compared
-    customers: Compared
-    transitions: Compared
+    tables: Mapping[str, Compared]
     samples: tuple[Finding, ...]
     conservation: Mapping[str, int]
     leaks: tuple[str, ...]
-
-    @property
-    def tables(self) -> dict[str, Compared]:
-        """What was compared, by table."""
-        return {"sessions": self.sessions, "customers": self.customers, "transitions": self.transitions}
 
     @property
     def missing(self) -> int:
@@ -128,32 +128,64 @@ def verify(
     subs = max(1, stored // (_PARTS * _SLICE_EVENTS))
     step = _PARTS if stored <= _SLICE_EVENTS else 1
     meaning = parameters(policy, dict.fromkeys(fitted_shops(client), _UNKNOWN) | dict(models or {}))
-    found = {}
-    samples: list[Finding] = []
-    for table, row_name in _COMPARED.items():
-        if table != "sessions" and not policy.buyers:
-            found[table] = Compared(0, 0, 0, 0, 0)
-            continue
-        query = text("compare" if table == "sessions" else f"compare_{table}")
-        totals = {"same": 0, "missing": 0, "extra": 0, "different": 0, "open": 0}
-        of_table: list[Finding] = []
-        for part in range(0, _PARTS, step):
-            for sub in range(subs):
-                slice_of = {
-                    "watermark_ms": -1 if watermark is None else watermark,
-                    "parts": list(range(part, part + step)),
-                    "sub": sub,
-                    "subs": subs,
-                }
-                result = client.query(query, parameters={**meaning, **slice_of})
-                row: dict[str, Any] = next(iter(result.named_results()))
-                for name in totals:
-                    totals[name] += row[name]
-                of_table += (_finding(row_name, sample) for sample in row["samples"])
-        same, missing, extra, different, open_ = totals.values()
-        found[table] = Compared(same + missing + extra + different, missing, extra, different, open_)
-        samples += of_table[:_SAMPLES]
-    return VerifyReport(**found, samples=tuple(samples), conservation=conservation, leaks=tuple(leaks))
+    meaning["watermark_ms"] = -1 if watermark is None else watermark
+    zones = _zones(client, policy)
+    compared = {
+        table: _Table(row_name)
+        for table, row_name in (
+            _SESSIONS | (_BUYERS if policy.buyers else {}) | (_LOSSES if policy.losses else {})
+        ).items()
+    }
+    for part in range(0, _PARTS, step):
+        for sub in range(subs):
+            meaning |= {"parts": list(range(part, part + step)), "sub": sub, "subs": subs}
+            meaning["bot_agents"] = _bot_agents(client, meaning)
+            for name, table in compared.items():
+                query = text(f"compare_{name}")
+                for zone in zones:
+                    meaning |= {
+                        "zone": zone,
+                        "is_listed": int(zone != policy.zone),
+                        "everywhere": int(name in _EVERYWHERE),
+                    }
+                    table.add(next(iter(client.query(query, parameters=meaning).named_results())))
+    return VerifyReport(
+        {name: table.compared() for name, table in compared.items()},
+        tuple(sample for table in compared.values() for sample in table.samples[:_SAMPLES]),
+        conservation,
+        tuple(leaks),
+    )
+
+
+class _Table:
+    """What the slices of one table have come to."""
+
+    def __init__(self, row_name: str) -> None:
+        self._row_name = row_name
+        self._totals = dict.fromkeys(("same", "missing", "extra", "different", "open"), 0)
+        self.samples: list[Finding] = []
+
+    def add(self, found: Mapping[str, Any]) -> None:
+        """Take in the row that the comparison of a slice gives."""
+        for name in self._totals:
+            self._totals[name] += found[name]
+        self.samples += (_finding(self._row_name, sample) for sample in found["samples"])
+
+    def compared(self) -> Compared:
+        same, missing, extra, different, open_ = self._totals.values()
+        return Compared(same + missing + extra + different, missing, extra, different, open_)
+
+
+def _zones(client: Client, policy: Policy) -> list[str]:
+    """Of the shops' calendars; the policy's is that of all shops of which none is told."""
+    rows = client.query("SELECT DISTINCT zone FROM shops FINAL").result_rows
+    return sorted({policy.zone, *(zone for (zone,) in rows)})
+
+
+def _bot_agents(client: Client, slice_of: Mapping[str, Any]) -> list[int]:
+    """Hashes of the user agents of a slice's events that are machines'."""
+    rows = client.query(text("user_agents"), parameters=dict(slice_of)).result_rows
+    return [number for agent, number in rows if is_crawler(agent)]
 
 
 def fitted_shops(client: Client) -> list[str]:
@@ -169,7 +201,10 @@ def text(name: str) -> str:
 
 
 def parameters(policy: Policy, models: Mapping[str, ShopModel]) -> dict[str, Any]:
-    """What the queries of ``sql/verify`` are told of the policy and of the shops' models."""
+    """What the queries of ``sql/verify`` are told of the policy and of the shops' models.
+
+    So as it is, of all customers, in the shops with the policy's zone, and without machines' user agents.
+    """
     everybody = models.get("", DEFAULT_MODEL)
     by_shop = [_model(shop_id, model, policy) for shop_id, model in models.items() if shop_id]
     return {
@@ -180,7 +215,19 @@ def parameters(policy: Policy, models: Mapping[str, ShopModel]) -> dict[str, Any
         "prospect_memory_ms": policy.prospect_memory,
         "buyer_memory_ms": policy.buyer_memory,
         "lapsed_days": policy.lapsed_after // DAY,
+        "leak_days": policy.leak_window // DAY,
+        "grievance_ms": policy.grievance_window,
+        "bot_events": policy.bot_events,
+        "bot_dwell_ms": policy.bot_dwell,
+        "bot_rate": policy.bot_rate,
+        "bot_agents": [],
         "zone": policy.zone,
+        "is_listed": 0,
+        "everywhere": 1,
+        "watermark_ms": -1,
+        "parts": list(range(_PARTS)),
+        "sub": 0,
+        "subs": 1,
         "models": [*by_shop, _model("", everybody, policy)],
     }
 

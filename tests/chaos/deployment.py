@@ -241,8 +241,8 @@ class Deployment:
         if letters != refused:
             differing = sorted(set(letters.items()) ^ set(refused.items()))
             wrong.append(f"dead letters: {len(differing)} differ, as {differing[:5]}")
-        if found.sessions.open:
-            wrong.append(f"{found.sessions.open} sessions have not closed")
+        if found.tables["sessions"].open:
+            wrong.append(f"{found.tables['sessions'].open} sessions have not closed")
         counts = ", ".join(f"{name} {count:,}" for name, count in outcome.report.events.items())
         exact = "differ" if wrong else "are exact"
         rows = ", ".join(f"{table.rows:,} {name}" for name, table in found.tables.items())

@@ -8,8 +8,8 @@ it twice, some behind the horizon, some beyond a customer's bound.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -19,11 +19,13 @@ from clickhouse_connect.driver.client import Client
 from schemas.topics import INPUTS
 from streams.adapters.clickhouse import Store
 from streams.adapters.rows import TABLES, input_rows
+from streams.domain.context import Context
 from streams.domain.events import Cart, Favorite, Input, Order, OrderLine, Visit
-from streams.domain.facts import ActionFact, ProfileFact, SessionFact
+from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
+from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
 from streams.domain.policy import DAY, HOUR, MINUTE, Policy
 from streams.domain.state import header
-from streams.domain.visitor import LATE, Context, advance
+from streams.domain.visitor import LATE, advance
 from streams.settings import Settings
 from tests.builders import record
 from tests.domain.stories import make
@@ -41,7 +43,17 @@ DAYS: Final = 180
 #: 2024-01-20T00:00:00Z
 START: Final = 1_705_708_800_000
 _CATEGORIES: Final = ("tea", "mugs", "cups", "pots", "", None)
-_TABLES: Final = {SessionFact: "sessions", ProfileFact: "customers", ActionFact: "actions"}
+_TOPICS: Final[dict[type[Any], str]] = {
+    SessionFact: "sessions",
+    ProfileFact: "customers",
+    TransitionFact: "transitions",
+    ActionFact: "actions",
+    PurchaseFact: "purchases",
+    ItemDaysFact: "item-days",
+    LeakFact: "leaks",
+    ReasonFact: "reasons",
+    SegmentFact: "segments",
+}
 
 
 def story(customer: str, chance: random.Random) -> list[Input]:
@@ -110,10 +122,12 @@ def _order(order_id: str, say: Any, chance: random.Random) -> None:
 @dataclass
 class Play:
     """One partition: what was told of whom, and the watermark it has come to. ``lag``: how far the watermark
-    is behind the clock, so that events after it are known."""
+    is behind the clock, so that events after it are known. ``zones``: of shops that have one of their own."""
 
     partition: int
     lag: int = 0
+    policy: Policy = POLICY
+    zones: Mapping[str, str] = field(default_factory=dict)
     events: list[Input] = field(default_factory=list)
     refused: list[tuple[Input, int]] = field(default_factory=list)
     facts: list[Any] = field(default_factory=list)
@@ -167,7 +181,10 @@ class Play:
         raise AssertionError("somebody stays due, so a worker would never rest")
 
     def _advance(self, customer: str, inputs: Sequence[Input]) -> None:
-        context = Context(self.watermark, POLICY, self._batch, self._batch - 1, self._done)
+        policies = {shop: replace(self.policy, zone=zone) for shop, zone in self.zones.items()}
+        context = Context(
+            self.watermark, self.policy, self._batch, self._batch - 1, self._done, policies=policies
+        )
         result = advance(customer, self._states.pop(customer, None), inputs, context)
         if result.stored is not None:
             self._states[customer] = result.stored
@@ -199,9 +216,10 @@ class Play:
 
 def publish(store: Store, partition: int, *facts: Any) -> None:
     """Store facts as if they had come from their topics' partition."""
-    by_table: dict[str, list[Any]] = {}
+    by_topic: dict[str, list[Any]] = {}
     for fact in facts:
-        by_table.setdefault(_TABLES.get(type(fact), "transitions"), []).append(fact)
-    for table, told in by_table.items():
-        records = [record(table, msgspec.json.encode(f), partition=partition, key=b"c") for f in told]
-        store.insert(table, TABLES[table][1](records, Settings()))
+        by_topic.setdefault(_TOPICS[type(fact)], []).append(fact)
+    for topic, told in by_topic.items():
+        table, rows_of = TABLES[topic]
+        records = [record(topic, msgspec.json.encode(f), partition=partition, key=b"c") for f in told]
+        store.insert(table, rows_of(records, Settings()))

@@ -73,7 +73,7 @@ def test_the_demo_gives_the_published_figures_of_online_retail(tmp_path: Path) -
     outcome = run_demo(retail, Settings(partitions=4), tmp_path)
     report = outcome.report
     assert outcome.verified.exact, outcome.verified.samples
-    assert outcome.verified.transitions.rows > 10_000
+    assert outcome.verified.tables["transitions"].rows > 10_000
     assert report.rfm == {
         "buyers": 4_339,
         "repeat_purchases": 12_427,

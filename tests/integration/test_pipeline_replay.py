@@ -101,10 +101,10 @@ def test_the_planted_truth_is_found(played: Played) -> None:
 def test_batch_sql_over_the_raw_events_gives_the_same_rows(played: Played) -> None:
     found = verify(played.client, POLICY)
     assert found.exact, (found.samples, found.leaks)
-    assert found.sessions.rows == played.truth.sessions["total"]
-    assert found.sessions.open == 0
-    assert found.customers.rows > 0
-    assert found.transitions.rows > 0
+    assert found.tables["sessions"].rows == played.truth.sessions["total"]
+    assert found.tables["sessions"].open == 0
+    assert found.tables["customers"].rows > 0
+    assert found.tables["transitions"].rows > 0
 
 
 def _letters(at: int) -> dict[RejectReason, list[Raw]]:

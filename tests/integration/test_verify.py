@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date
 from typing import Any, Final
 
 import msgspec
@@ -85,7 +86,12 @@ def prospect(customer: str) -> Any:
 def bounce(customer: str, **changes: Any) -> SessionFact:
     """The fact of one visit at NOON."""
     fact = msgspec.structs.replace(
-        tombstone(customer, "s1", NOON, 1), lost_stage="bounced", events=1, visits=1, is_deleted=False
+        tombstone(customer, "s1", NOON, 1),
+        lost_stage="bounced",
+        events=1,
+        visits=1,
+        day=date(2026, 3, 2),
+        is_deleted=False,
     )
     return msgspec.structs.replace(fact, **changes)
 
@@ -100,8 +106,8 @@ def shop(database: str) -> Iterator[Shop]:
 def test_a_true_store_is_exact_and_only_closed_sessions_are_judged(shop: Shop) -> None:
     report = shop.verify()
     assert report.exact
-    assert (report.sessions.rows, report.sessions.open) == (CUSTOMERS, CUSTOMERS)
-    assert report.customers.rows == CUSTOMERS
+    assert (report.tables["sessions"].rows, report.tables["sessions"].open) == (CUSTOMERS, CUSTOMERS)
+    assert report.tables["customers"].rows == CUSTOMERS
     assert report.conservation == {
         "received": 2 * CUSTOMERS,
         "applied": 2 * CUSTOMERS,
@@ -112,8 +118,8 @@ def test_a_true_store_is_exact_and_only_closed_sessions_are_judged(shop: Shop) -
 
 
 def test_a_watermark_that_is_given_goes_before_the_stored_ones(shop: Shop) -> None:
-    assert shop.verify(watermark=NOON + HOUR).sessions.rows == 2 * CUSTOMERS
-    assert shop.verify(watermark=NOON + 30 * MINUTE).sessions.rows == 0
+    assert shop.verify(watermark=NOON + HOUR).tables["sessions"].rows == 2 * CUSTOMERS
+    assert shop.verify(watermark=NOON + 30 * MINUTE).tables["sessions"].rows == 0
 
 
 def test_each_wrong_column_is_found_and_named(shop: Shop) -> None:
