@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -25,7 +26,6 @@ from streams.adapters.codec import (
     Rejected,
     dead_letter_headers,
     decode_batch,
-    decode_model_record,
     decode_tick,
 )
 from streams.adapters.kafka.lanes import Lanes
@@ -33,12 +33,22 @@ from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
 from streams.agents.partition import Partition, Step
+from streams.agents.published import Take, take_models, take_rules
+from streams.agents.rule_run import RuleRun
 from streams.domain.events import Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
+from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
 from streams.domain.policy import Policy
-from streams.domain.progress import MARKER_KEY, MODEL_KEY, encode_marker, encode_model, is_stale
+from streams.domain.progress import (
+    MARKER_KEY,
+    RUN_KEY,
+    encode_marker,
+    encode_run,
+    is_stale,
+)
+from streams.domain.settle import Fact
 from streams.domain.state import header
-from streams.domain.visitor import LATE, REFUSED, Fact, advance
+from streams.domain.visitor import LATE, REFUSED, advance
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -46,12 +56,19 @@ Headers = list[tuple[str, bytes]]
 Outgoing = tuple[bytes | None, bytes | None, Headers]
 
 _INPUTS = len(topics.INPUTS)
+#: What every worker reads all of.
+_PUBLISHED: dict[topics.Topic, Take] = {topics.MODELS: take_models, topics.SEGMENT_RULES: take_rules}
 _NO_HEADERS: Headers = []
 _TOPIC_OF: dict[type[Fact], str] = {
     SessionFact: topics.SESSIONS.name,
     ProfileFact: topics.CUSTOMERS.name,
     TransitionFact: topics.TRANSITIONS.name,
     ActionFact: topics.ACTIONS.name,
+    PurchaseFact: topics.PURCHASES.name,
+    ItemDaysFact: topics.ITEM_DAYS.name,
+    LeakFact: topics.LEAKS.name,
+    ReasonFact: topics.REASONS.name,
+    SegmentFact: topics.SEGMENTS.name,
 }
 _encode = msgspec.json.Encoder().encode
 
@@ -103,7 +120,9 @@ class Customers:
         self._caught_up = caught_up
         self._partitions: dict[int, Partition] = {}
         self._index = {settings.topic(t.name): i for i, t in enumerate(topics.INPUTS)}
-        self._models = settings.topic(topics.MODELS.name)
+        self._published = {settings.topic(topic.name): topic for topic in _PUBLISHED}
+        #: By partition, the run of rules that not everyone has been looked at by yet.
+        self._runs: dict[int, RuleRun] = {}
         self._topic_of = {kind: settings.topic(name) for kind, name in _TOPIC_OF.items()}
 
     @property
@@ -114,11 +133,14 @@ class Customers:
     def assign(self, partition: int) -> None:
         """Take over a partition whose states have been recovered: rebuild its clock and deadlines."""
         marker = self._states.get(partition, MARKER_KEY)
-        self._partitions[partition] = Partition(self._states.items(partition), marker)
+        taken = self._partitions[partition] = Partition(self._states.items(partition), marker)
+        if self._policy.buyers:
+            self._begin_run(partition, taken)
 
     def revoke(self, partition: int) -> None:
         """Forget a partition that another worker takes over."""
         self._partitions.pop(partition, None)
+        self._runs.pop(partition, None)
 
     async def handle(self, number: int, bundles: Sequence[Bundle]) -> None:
         """Steps 1 to 4 for a batch: bundles of one partition, those of a topic in offset order.
@@ -131,8 +153,8 @@ class Customers:
         for topic, records, received in bundles:
             index = self._index.get(topic)
             if index is None:
-                if topic == self._models:
-                    await self._take_models(number, partition, step, records)
+                if published := self._published.get(topic):
+                    await self._take_published(published, number, step, records)
                 else:
                     await self._tick(number, partition, records, received)
                 continue
@@ -160,28 +182,23 @@ class Customers:
         if latest is not None:
             partition.clock.tick(latest, received)
 
-    async def _take_models(
-        self, number: int, partition: Partition, step: Step, records: Sequence[Any]
+    async def _take_published(
+        self, topic: topics.Topic, number: int, step: Step, records: Sequence[Any]
     ) -> None:
-        """Put newer parameters into force, from the next check-up of each buyer on; a tombstone withdraws."""
-        refused = []
-        for record in records:
-            if record.value is None and record.key is not None:
-                partition.models.pop(record.key.decode(errors="replace"), None)
-                step.changes[MODEL_KEY + record.key] = None
-                continue
-            try:
-                model = decode_model_record(record.key, record.value or b"")
-            except ValueError as exc:
-                reason, key, value = RejectReason.INVALID_FIELD, record.key, record.value
-                refused.append(Rejected(record.offset, record.timestamp, reason, str(exc), key, value))
-                continue
-            known = partition.models.get(model.shop_id)
-            if known is None or model.version > known.version:
-                partition.models[model.shop_id] = model
-                step.changes[MODEL_KEY + model.shop_id.encode()] = encode_model(model)
+        partition = self._partitions[number]
+        before = partition.rules
+        refused = _PUBLISHED[topic](partition, step, records)
+        if partition.rules is not before and self._policy.buyers:
+            run = self._begin_run(number, partition)
+            step.changes[RUN_KEY] = encode_run(run.run)
         if refused:
-            await self._dead_letters(topics.MODELS.name, number, refused)
+            await self._dead_letters(topic.name, number, refused)
+
+    def _begin_run(self, number: int, partition: Partition) -> RuleRun:
+        """Have everyone looked at by the partition's rules, unless the run that was kept has done so."""
+        keys = (key for key, _ in self._states.items(number))
+        run = self._runs[number] = RuleRun.start(partition.rules.version, keys, partition.run)
+        return run
 
     def _advance(self, number: int, step: Step, inputs: Sequence[Input]) -> None:
         by_customer: dict[str, list[Input]] = {}
@@ -208,6 +225,9 @@ class Customers:
         step.close(clock, progress)
         watermark = clock.advance(lambda topic, since: self._caught_up(number, topic, since))
         self._wake(number, partition, step, watermark)
+        if (run := self._runs.get(number)) is not None:
+            limit = self._settings.segments_per_batch
+            run.go_on(partial(self._states.get, number), step, watermark, limit)
         if step.answers:
             await self._answer(number, step, watermark)
         for key, wake_at in step.wakes:
@@ -223,6 +243,8 @@ class Customers:
             await self._send(number, self._by_topic(step.facts))
         if announce or step.ends:
             await self._ingest(number, partition, range(_INPUTS) if announce else sorted(step.ends))
+        if run is not None:
+            await self._report(number, run)
         partition.paid = progress.batch
 
     def _wake(self, number: int, partition: Partition, step: Step, watermark: int) -> None:
@@ -273,6 +295,13 @@ class Customers:
             }
             records.append((f"{topic}:{number}".encode(), _encode(value), _NO_HEADERS))
         await self._send(number, {self._settings.topic(topics.INGEST.name): records})
+
+    async def _report(self, number: int, run: RuleRun) -> None:
+        if run.run.finished:
+            del self._runs[number]
+        if (told := run.report(number)) is not None:
+            records: list[Outgoing] = [(b"%d" % number, _encode(told), _NO_HEADERS)]
+            await self._send(number, {self._settings.topic(topics.SEGMENT_RUNS.name): records})
 
     def _late_event(self, event: Input, number: int, watermark: int) -> bytes:
         body = event.body
@@ -357,7 +386,9 @@ def register(app: WorkerApp, settings: Settings) -> Customers:
                 event.ack()
 
     @app.agent(
-        app.bundles(*inputs, settings.topic(topics.MODELS.name), ticks), name="customers", concurrency=1
+        app.bundles(*inputs, *(settings.topic(topic.name) for topic in _PUBLISHED), ticks),
+        name="customers",
+        concurrency=1,
     )
     async def take(stream: Any) -> None:
         async with Lanes(work, app.crash, settings.batch_records) as lanes:

@@ -9,12 +9,27 @@ from typing import Any
 from schemas import topics
 from streams.adapters.codec import Rejected
 from streams.domain.clock import UNKNOWN, Deadlines, PartitionClock
+from streams.domain.context import Context
 from streams.domain.events import Input
 from streams.domain.outlook import ShopModel
 from streams.domain.policy import Policy
-from streams.domain.progress import MARKER_KEY, MODEL_KEY, Progress, decode_marker, decode_model
+from streams.domain.progress import (
+    MARKER_KEY,
+    MODEL_KEY,
+    RULES_KEY,
+    RUN_KEY,
+    Progress,
+    Run,
+    decode_marker,
+    decode_model,
+    decode_rules,
+    decode_run,
+)
+from streams.domain.ready_made import READY_MADE
+from streams.domain.segments import Rules
+from streams.domain.settle import Fact
 from streams.domain.state import header
-from streams.domain.visitor import APPLIED, CLASSES, REFUSED, Context, Fact, Transition
+from streams.domain.visitor import APPLIED, CLASSES, REFUSED, Transition
 
 #: Deadlines are found at most this much event time after they fall due.
 DEADLINE_GRANULE_MS = 250
@@ -36,6 +51,8 @@ class Partition:
         "next_batch",
         "paid",
         "progress",
+        "rules",
+        "run",
         "settled",
         "unpaid",
     )
@@ -49,6 +66,9 @@ class Partition:
         self.deadlines = Deadlines(DEADLINE_GRANULE_MS)
         #: The parameters in force, by shop.
         self.models: dict[str, ShopModel] = {}
+        #: The segments' rules in force, and the last run by any that was kept.
+        self.rules = READY_MADE
+        self.run: Run | None = None
         #: The watermark up to which every verdict that was due has been given.
         self.settled = UNKNOWN
         self._announced = UNKNOWN
@@ -59,6 +79,12 @@ class Partition:
         newest = self.progress.batch
         for key, state in stored:
             if key == MARKER_KEY:
+                continue
+            if key == RULES_KEY:
+                self.rules = Rules(decode_rules(state))
+                continue
+            if key == RUN_KEY:
+                self.run = decode_run(state)
                 continue
             if key.startswith(MODEL_KEY):
                 model = decode_model(state)
@@ -98,6 +124,7 @@ class Step:
             # As the last marker has it, to the end of the batch: a crash takes back what moves meanwhile.
             tuple(partition.progress.done),
             partition.models,
+            rules=partition.rules,
         )
         self.changes: dict[bytes, bytes | None] = {}
         self.facts: list[tuple[bytes, Fact]] = []

@@ -33,11 +33,22 @@ class Amendment(Struct, array_like=True, frozen=True, gc=False):
     amount: int = 0
 
 
+class Detail(Struct, array_like=True, frozen=True, gc=False):
+    """What a line says beyond its item. category: its place among the order's categories, -1 for none;
+    gross: at the price of one piece, -1 where none is told; discount: off the line; in ten-thousandths."""
+
+    category: int
+    quantity: int
+    gross: int
+    discount: int
+
+
 class OrderRecord(Struct, array_like=True, gc=False):
     """All that is known of one order. All but mentions and amendments is of the smallest mention.
 
     gross: its priced lines before discounts, in ten-thousandths; discount: what was taken off them, line by
-    line or by a lower total; pieces: of priced lines; categories: each once, as lines name them.
+    line or by a lower total; pieces: of priced lines; categories: each once, as lines name them. details: of
+    each of the items.
     """
 
     mentions: list[Mention] = field(default_factory=list)
@@ -50,6 +61,7 @@ class OrderRecord(Struct, array_like=True, gc=False):
     discount: int = 0
     pieces: int = 0
     categories: list[str] = field(default_factory=list)
+    details: list[Detail] = field(default_factory=list)
 
     def mention(self, event: Input, order: Order) -> None:
         """Take in a ``placed`` or ``paid`` event; which of them arrives first is of no consequence."""
@@ -63,18 +75,21 @@ class OrderRecord(Struct, array_like=True, gc=False):
 
     def _price(self, order: Order) -> None:
         gross = discount = pieces = 0
-        categories: dict[str, None] = {}
+        places: dict[str, int] = {}
+        self.details = []
         for line in order.lines:
+            off = 0 if line.discount is None else to_amount(line.discount)
+            worth = -1
             if line.price is not None:
-                gross += to_amount(line.price) * line.quantity
+                worth = to_amount(line.price) * line.quantity
+                gross += worth
                 pieces += line.quantity
-                if line.discount is not None:
-                    discount += to_amount(line.discount)
-            if line.category:
-                categories[line.category] = None
+                discount += off
+            place = places.setdefault(line.category, len(places)) if line.category else -1
+            self.details.append(Detail(place, line.quantity, worth, off))
         self.gross, self.pieces = gross, pieces
         self.discount = max(discount, gross - self.total)
-        self.categories = list(categories)
+        self.categories = list(places)
 
     def amend(self, event: Input, order: Order) -> None:
         """Take in a ``cancelled`` or ``refunded`` event; a refund without an amount is a full one."""

@@ -89,6 +89,11 @@ def due_after(model: ShopModel, x: int, t_x: int) -> int | None:
     return _due_after(model.lapse, x, t_x)
 
 
+def gap_of_most(model: ShopModel, x: int, t_x: int) -> int:
+    """Whole days that 90 % of such a buyer's gaps do not exceed, if still a buyer; at least 1."""
+    return _gap_of_most(model.lapse, x, t_x)
+
+
 # In whole days many buyers have the same history, one-time buyers above all, and asking costs far more than
 # finding the answer again.
 @lru_cache(maxsize=_KEPT_ANSWERS)
@@ -129,6 +134,12 @@ def _lapses_after(
 def _due_after(lapse: Parameters, x: int, t_x: int) -> int | None:
     at = lapse.next_due(x, t_x)
     return max(1, math.ceil(at) - t_x) if at - t_x <= _FARTHEST_DAYS else None
+
+
+@lru_cache(maxsize=_KEPT_ANSWERS)
+def _gap_of_most(lapse: Parameters, x: int, t_x: int) -> int:
+    at = lapse.next_due(x, t_x, 0.9)
+    return max(1, int(min(at - t_x, _FARTHEST_DAYS)))
 
 
 def fades_after(model: ShopModel, x: int, t_x: int, alive: float) -> int | None:

@@ -38,6 +38,9 @@ class Visitor(Struct, array_like=True, gc=False):
     shops: dict[str, Shop] = field(default_factory=dict)
     odd: list[tuple[int, int, int]] = field(default_factory=list)
     owed: list[Owed] = field(default_factory=list)
+    trail: bytes = b""
+    trail_at: int = 0
+    trail_owes: bool = False
 
 
 class _Shop1(Struct, array_like=True, gc=False):
@@ -78,7 +81,7 @@ def decode(stored: bytes) -> Visitor:
 
 def encode(visitor: Visitor, wake_at: int, batch: int) -> bytes:
     """``visitor`` as it is kept."""
-    owes = bool(visitor.owed) or any(shop.owes for shop in visitor.shops.values())
+    owes = bool(visitor.owed) or visitor.trail_owes or any(shop.owes for shop in visitor.shops.values())
     return _HEADER.pack(_VERSION, wake_at, batch, owes) + _encode(visitor)
 
 

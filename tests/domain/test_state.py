@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from streams.domain.checkup import AT_ONCE
+from streams.domain.context import Context
 from streams.domain.events import Cart, Favorite, Order, OrderLine, Visit
 from streams.domain.facts import SessionFact
 from streams.domain.progress import MARKER_KEY, Progress, decode_marker, encode_marker, is_stale
 from streams.domain.session import Session
 from streams.domain.shop import Shop
 from streams.domain.state import decode, encode, header
-from streams.domain.visitor import DUPLICATE, Context, advance
+from streams.domain.visitor import DUPLICATE, advance
 from tests.domain.stories import POLICY, deliver, make
 
 #: States as each version wrote them; never to be written anew, only joined by those of later versions.

@@ -13,11 +13,12 @@ import pytest
 
 from streams.adapters.codec import decode_batch
 from streams.domain.checkup import NEVER
+from streams.domain.context import Context
 from streams.domain.events import Input
 from streams.domain.facts import SessionFact
 from streams.domain.policy import DAY, Policy
 from streams.domain.state import header
-from streams.domain.visitor import DUPLICATE, LATE, Context, advance
+from streams.domain.visitor import DUPLICATE, LATE, advance
 from streams.settings import duration_ms
 from tests.builders import TOPIC_INDEX, record
 from tests.domain.reference import sessions
