@@ -36,8 +36,8 @@ class Policy:
     losses: whether it is looked into where the lost went: purchases, item-days, leaks and reasons.
     leak_window: whole days after the day of a visit in which a purchase elsewhere is a leak; 0: that day.
     grievance_window: how long before a loss something bad makes it one of a dissatisfied customer.
-    bot_events, bot_dwell, bot_rate: a session of this many events is a bot's if its mean time from one to the
-    next is below the dwell, or if it has more than the rate a minute.
+    bot_events, bot_dwell, bot_rate: a session with this many looks is a bot's if the mean time from one to the
+    next is below the dwell, or if they are more than the rate a minute, over five minutes at least.
     """
 
     gap: int = 30 * MINUTE
@@ -58,9 +58,9 @@ class Policy:
     losses: bool = True
     leak_window: int = 0
     grievance_window: int = 90 * DAY
-    bot_events: int = 30
-    bot_dwell: int = SECOND
-    bot_rate: int = 40
+    bot_events: int = 50
+    bot_dwell: int = 300
+    bot_rate: int = 60
 
     def __post_init__(self) -> None:
         if self.gap <= 0:

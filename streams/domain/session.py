@@ -16,6 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from streams.domain.cart import CODES, CartOp
+from streams.domain.crawlers import is_crawler
 from streams.domain.events import Cart, Favorite, Input, Visit
 from streams.domain.facts import to_amount
 
@@ -104,6 +105,8 @@ class Session(Struct, array_like=True, gc=False):
             self.campaign = _earliest(self.campaign, (t, key, body.campaign))
         if body.is_bot:
             self.is_bot = True
+        if body.user_agent is not None and is_crawler(body.user_agent):
+            self.by_agent = True
 
     def _touch(self, t: int, kind: int, item: str, body: Visit | Favorite | Cart) -> None:
         price = None if body.price is None else to_amount(body.price)

@@ -16,8 +16,9 @@ from typing import Any
 
 from streams.domain.events import Cart, Favorite, Feedback, Input, Order, Visit
 from streams.domain.loss_facts import leak_id
-from streams.domain.policy import DAY, MINUTE, Policy
+from streams.domain.policy import DAY, Policy
 from tests.domain.buyer_reference import local_date
+from tests.domain.reference import bot_by
 
 Row = dict[str, Any]
 Zones = Mapping[str, str]
@@ -324,7 +325,7 @@ def _days(
     for (customer, shop), all_of_it in activity.items():
         zone = zones.get(shop, policy.zone)
         for session in _sessions(all_of_it, policy):
-            by_bot = _is_bots(session, policy)
+            by_bot = bot_by(session, policy) is not None
             for event in session:
                 kind, body = _kind(event), event.body
                 if kind is None or isinstance(body, Order | Feedback) or body.item_id is None:
@@ -344,15 +345,6 @@ def _sessions(events: Sequence[Input], policy: Policy) -> list[list[Input]]:
             sessions.append([])
         sessions[-1].append(event)
     return sessions
-
-
-def _is_bots(session: Sequence[Input], policy: Policy) -> bool:
-    if any(e.body.is_bot for e in session):
-        return True
-    length, count = session[-1].t - session[0].t, len(session)
-    if count < policy.bot_events:
-        return False
-    return length / (count - 1) < policy.bot_dwell or count * MINUTE > policy.bot_rate * length
 
 
 def _kind(event: Input) -> str | None:

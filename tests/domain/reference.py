@@ -13,9 +13,11 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import crawleruseragents
+
 from streams.domain.events import Cart, Favorite, Input, Order, Visit
 from streams.domain.facts import session_id
-from streams.domain.policy import Policy
+from streams.domain.policy import MINUTE, Policy
 
 Row = dict[str, Any]
 
@@ -146,12 +148,27 @@ def _row(
         "landing_item": next((e.body.item_id for e in visits if e.body.item_id is not None), None),
         "channel": next((e.body.channel for e in events if e.body.channel is not None), None),
         "campaign": next((e.body.campaign for e in events if e.body.campaign is not None), None),
-        "is_bot": any(e.body.is_bot for e in events),
+        "is_bot": bot_by(events, policy) is not None,
         "day": datetime.fromtimestamp(start / 1000, ZoneInfo(policy.zone)).date(),
-        "bot_by": "told" if any(e.body.is_bot for e in events) else None,
+        "bot_by": bot_by(events, policy),
         "version": len(events) + sum(o["weight"] for o in bearing),
         "is_deleted": False,
     }
+
+
+def bot_by(events: Sequence[Input], policy: Policy) -> str | None:
+    """What gives away the machine whose session, in the order of time, these events are."""
+    if any(e.body.is_bot for e in events):
+        return "told"
+    agents = {e.body.user_agent for e in events} - {None}
+    if any(crawleruseragents.is_crawler(agent) and "okhttp" not in agent for agent in agents):
+        return "user_agent"
+    looks, length = sum(isinstance(e.body, Visit) for e in events), events[-1].t - events[0].t
+    if looks < policy.bot_events:
+        return None
+    if length / (looks - 1) < policy.bot_dwell:
+        return "no_dwell"
+    return "rate" if looks > policy.bot_rate * max(length / MINUTE, 5) else None
 
 
 def _cart(
