@@ -27,6 +27,7 @@ _DEFAULTS: Final[dict[str, str]] = {
     "guests": "",
     "kind": "",
     "by_cohort": "false",
+    "by_day": "false",
     "limit": "100",
     "days": "7",
     "min_visitors": "10",

@@ -155,7 +155,7 @@ def test_the_command_prints_json_csv_and_a_table(url: str, name: str) -> None:
     ("args", "said"),
     [
         ([], "--list"),
-        (["churn"], "there are action_outcomes, churn_crossings, churn_daily"),
+        (["churn"], "there are action_outcomes, bots_and_loss, churn_crossings"),
         (["rfm_tiers", "--param", "since=2024-01-01"], "does not take since; it takes as_of"),
         (["rfm_tiers", "--param", "as_of"], "name=value"),
         (["rfm_tiers", "--param", "as_of=soon"], "soon"),
