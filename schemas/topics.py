@@ -81,6 +81,8 @@ MODELS: Final = Topic("models", "internal", "shop_id", None, "compact")
 
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
 INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK)
+#: Of these, the first so many tell event time: what was never more than an addition keeps nobody waiting.
+TIMED: Final = 4
 FACTS: Final = (
     SESSIONS,
     LATE_EVENTS,

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from itertools import repeat
 from typing import Any, Final, cast
+from zoneinfo import ZoneInfo
 
 import msgspec
 import xxhash
@@ -311,6 +312,27 @@ def decode_model_record(key: bytes | None, value: bytes) -> ShopModel:
     if key != model.shop_id.encode():
         raise ValueError(f"the model of shop {model.shop_id!r} under the key {key!r}")
     return model
+
+
+class _Shop(msgspec.Struct):
+    shop_id: str
+    zone: str
+    version: int
+
+
+_decode_shop: Final = msgspec.json.Decoder(_Shop).decode
+
+
+def decode_shop_record(key: bytes | None, value: bytes) -> _Shop:
+    """What a record of the shops topic says of a shop's calendar; ValueError, one sentence, if nothing."""
+    try:
+        shop = _decode_shop(value)
+        ZoneInfo(shop.zone)
+    except (msgspec.MsgspecError, ValueError, OSError, KeyError) as exc:
+        raise ValueError(f"not a shop: {exc}") from None
+    if key != shop.shop_id.encode():
+        raise ValueError(f"the shop {shop.shop_id!r} under the key {key!r}")
+    return shop
 
 
 def encode_tick(at: int) -> bytes:

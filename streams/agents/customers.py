@@ -33,7 +33,7 @@ from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
 from streams.agents.partition import Partition, Step
-from streams.agents.published import Take, take_models, take_rules
+from streams.agents.published import Take, take_models, take_rules, take_shops
 from streams.agents.rule_run import RuleRun
 from streams.domain.events import Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
@@ -57,7 +57,11 @@ Outgoing = tuple[bytes | None, bytes | None, Headers]
 
 _INPUTS = len(topics.INPUTS)
 #: What every worker reads all of.
-_PUBLISHED: dict[topics.Topic, Take] = {topics.MODELS: take_models, topics.SEGMENT_RULES: take_rules}
+_PUBLISHED: dict[topics.Topic, Take] = {
+    topics.MODELS: take_models,
+    topics.SEGMENT_RULES: take_rules,
+    topics.SHOPS: take_shops,
+}
 _NO_HEADERS: Headers = []
 _TOPIC_OF: dict[type[Fact], str] = {
     SessionFact: topics.SESSIONS.name,
@@ -133,7 +137,7 @@ class Customers:
     def assign(self, partition: int) -> None:
         """Take over a partition whose states have been recovered: rebuild its clock and deadlines."""
         marker = self._states.get(partition, MARKER_KEY)
-        taken = self._partitions[partition] = Partition(self._states.items(partition), marker)
+        taken = self._partitions[partition] = Partition(self._states.items(partition), marker, self._policy)
         if self._policy.buyers:
             self._begin_run(partition, taken)
 

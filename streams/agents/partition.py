@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -14,12 +15,15 @@ from streams.domain.events import Input
 from streams.domain.outlook import ShopModel
 from streams.domain.policy import Policy
 from streams.domain.progress import (
+    CALENDAR_KEY,
     MARKER_KEY,
     MODEL_KEY,
     RULES_KEY,
     RUN_KEY,
+    Calendar,
     Progress,
     Run,
+    decode_calendar,
     decode_marker,
     decode_model,
     decode_rules,
@@ -45,11 +49,13 @@ class Partition:
     __slots__ = (
         "_announced",
         "_announced_at",
+        "calendars",
         "clock",
         "deadlines",
         "models",
         "next_batch",
         "paid",
+        "policies",
         "progress",
         "rules",
         "run",
@@ -57,15 +63,19 @@ class Partition:
         "unpaid",
     )
 
-    def __init__(self, stored: Iterable[tuple[bytes, bytes]], marker: bytes | None) -> None:
-        self.progress = Progress.start(_INPUTS) if marker is None else decode_marker(marker)
+    def __init__(self, stored: Iterable[tuple[bytes, bytes]], marker: bytes | None, policy: Policy) -> None:
+        started = Progress.start(_INPUTS, topics.TIMED)
+        self.progress = started if marker is None else decode_marker(marker)
         self.progress.widen(_INPUTS)
-        self.clock = PartitionClock(_INPUTS)
+        self.clock = PartitionClock(topics.TIMED)
         self.clock.times = list(self.progress.times)
         self.clock.watermark = self.progress.watermark
         self.deadlines = Deadlines(DEADLINE_GRANULE_MS)
         #: The parameters in force, by shop.
         self.models: dict[str, ShopModel] = {}
+        #: The calendars that were published, by shop, and the policy with the zone of each.
+        self.calendars: dict[str, Calendar] = {}
+        self.policies: dict[str, Policy] = {}
         #: The segments' rules in force, and the last run by any that was kept.
         self.rules = READY_MADE
         self.run: Run | None = None
@@ -90,12 +100,20 @@ class Partition:
                 model = decode_model(state)
                 self.models[model.shop_id] = model
                 continue
+            if key.startswith(CALENDAR_KEY):
+                self.go_by(decode_calendar(state), policy)
+                continue
             wake_at, batch, owes = header(state)
             newest = max(newest, batch)
             if owes and batch > self.paid:
                 self.unpaid.add(key)
             self.deadlines.add(key, wake_at)
         self.next_batch = newest + 1
+
+    def go_by(self, calendar: Calendar, policy: Policy) -> None:
+        """Count a shop's days by ``calendar`` from now on."""
+        self.calendars[calendar.shop_id] = calendar
+        self.policies[calendar.shop_id] = replace(policy, zone=calendar.zone)
 
     def settle(self, watermark: int) -> bool:
         """Note how far all deadlines have been worked off; whether the partition's counts are to be sent."""
@@ -124,6 +142,7 @@ class Step:
             # As the last marker has it, to the end of the batch: a crash takes back what moves meanwhile.
             tuple(partition.progress.done),
             partition.models,
+            partition.policies,
             rules=partition.rules,
         )
         self.changes: dict[bytes, bytes | None] = {}
@@ -177,7 +196,8 @@ class Step:
     def close(self, clock: PartitionClock, progress: Progress) -> None:
         """Every event of the batch has been taken in: the clock and the progress move."""
         for topic, at in self.latest.items():
-            clock.observe(topic, at)
+            if topic < topics.TIMED:
+                clock.observe(topic, at)
         for topic, end in self.ends.items():
             progress.done[topic] = end
             counts = progress.counts[topic]

@@ -1,4 +1,4 @@
-"""What is published to every worker, on compacted topics: lapse models, and rules of segments.
+"""What is published to every worker, on compacted topics: lapse models, rules of segments, shops.
 
 Each of these takes a topic's records into the partition and the step, and gives back those that it refuses.
 """
@@ -11,10 +11,18 @@ from typing import Any
 from msgspec.structs import replace
 
 from schemas.facts import RejectReason
-from streams.adapters.codec import Rejected, decode_model_record
+from streams.adapters.codec import Rejected, decode_model_record, decode_shop_record
 from streams.adapters.segments import decode_rules_record
 from streams.agents.partition import Partition, Step
-from streams.domain.progress import MODEL_KEY, RULES_KEY, encode_model, encode_rules
+from streams.domain.progress import (
+    CALENDAR_KEY,
+    MODEL_KEY,
+    RULES_KEY,
+    Calendar,
+    encode_calendar,
+    encode_model,
+    encode_rules,
+)
 from streams.domain.segments import Rules
 
 Take = Callable[[Partition, Step, Sequence[Any]], list[Rejected]]
@@ -53,6 +61,23 @@ def take_rules(partition: Partition, step: Step, records: Sequence[Any]) -> list
             partition.rules = Rules(rules)
             step.context = replace(step.context, rules=partition.rules)
             step.changes[RULES_KEY] = encode_rules(rules)
+    return refused
+
+
+def take_shops(partition: Partition, step: Step, records: Sequence[Any]) -> list[Rejected]:
+    """Count the days of each shop in its own zone from now on."""
+    refused = []
+    for record in records:
+        try:
+            shop = decode_shop_record(record.key, record.value or b"")
+        except ValueError as exc:
+            refused.append(_refused(record, exc))
+            continue
+        known = partition.calendars.get(shop.shop_id)
+        if known is None or shop.version > known.version:
+            calendar = Calendar(shop.shop_id, shop.zone, shop.version)
+            partition.go_by(calendar, step.context.policy)
+            step.changes[CALENDAR_KEY + shop.shop_id.encode()] = encode_calendar(calendar)
     return refused
 
 

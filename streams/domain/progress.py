@@ -24,20 +24,24 @@ MODEL_KEY: Final = b"\x00model:"
 #: The keys of the segments' rules in force, and of how far they have been applied to everyone.
 RULES_KEY: Final = b"\x00segment-rules"
 RUN_KEY: Final = b"\x00segment-run"
+#: Before the shop's id: the key under which its calendar is kept.
+CALENDAR_KEY: Final = b"\x00shop:"
 #: What the key of no customer begins with.
 NOT_A_CUSTOMER: Final = b"\x00"
-#: First bytes that no state has: of a marker, of a model, of rules, and of a run.
+#: First bytes that no state has: of a marker, of a model, of rules, of a run, and of a calendar.
 _TAG: Final = b"\x80"
 _MODEL_TAG: Final = b"\x81"
 _RULES_TAG: Final = b"\x82"
 _RUN_TAG: Final = b"\x83"
+_CALENDAR_TAG: Final = b"\x84"
 
 
 class Progress(Struct, array_like=True, gc=False):
     """State of one partition as of batch number ``batch``, which is the last that is complete.
 
-    done: highest offset handled, per input topic; times: each topic's event time in ms; counts: per input
-    topic, how many records ever became applied, duplicate, late and refused. Offsets start at -1.
+    done: highest offset handled, per input topic; times: event time in ms of each that time is told by;
+    counts: per input topic, how many records ever became applied, duplicate, late and refused. Offsets start
+    at -1.
     """
 
     done: list[int]
@@ -51,16 +55,23 @@ class Progress(Struct, array_like=True, gc=False):
         """Take in input topics that an earlier release did not read."""
         for _ in range(topics - len(self.done)):
             self.done.append(-1)
-            self.times.append(UNKNOWN)
             self.counts.append([0] * CLASSES)
             self.received.append(0)
 
     @classmethod
-    def start(cls, topics: int) -> Progress:
-        """A partition that nothing has been read from."""
+    def start(cls, topics: int, timed: int) -> Progress:
+        """A partition that nothing has been read from; the first ``timed`` of its topics tell the time."""
         return cls(
-            [-1] * topics, [UNKNOWN] * topics, [[0] * CLASSES for _ in range(topics)], received=[0] * topics
+            [-1] * topics, [UNKNOWN] * timed, [[0] * CLASSES for _ in range(topics)], received=[0] * topics
         )
+
+
+class Calendar(Struct, array_like=True, frozen=True, gc=False):
+    """The zone of a shop's days, as it was published under ``version``."""
+
+    shop_id: str
+    zone: str
+    version: int
 
 
 class Run(Struct, array_like=True, frozen=True, gc=False):
@@ -80,6 +91,7 @@ _decode = msgspec.msgpack.Decoder(Progress).decode
 _decode_model = msgspec.msgpack.Decoder(ShopModel).decode
 _decode_rules = msgspec.msgpack.Decoder(RuleSet).decode
 _decode_run = msgspec.msgpack.Decoder(Run).decode
+_decode_calendar = msgspec.msgpack.Decoder(Calendar).decode
 
 
 def encode_marker(progress: Progress) -> bytes:
@@ -124,6 +136,16 @@ def decode_run(stored: bytes) -> Run:
     return _decode_run(stored[1:])
 
 
+def encode_calendar(calendar: Calendar) -> bytes:
+    """``calendar`` as it is kept with the states."""
+    return _CALENDAR_TAG + _encode(calendar)
+
+
+def decode_calendar(stored: bytes) -> Calendar:
+    """The calendar in ``stored``."""
+    return _decode_calendar(stored[1:])
+
+
 def is_stale(old: bytes, new: bytes) -> bool:
     """Whether ``new``, later in the changelog, comes from a worker that had lost the partition already.
 
@@ -144,6 +166,8 @@ def is_stale(old: bytes, new: bytes) -> bool:
     if new[:1] == _RUN_TAG:
         had, run = decode_run(old), decode_run(new)
         return (run.version, run.finished) < (had.version, had.finished)
+    if new[:1] == _CALENDAR_TAG:
+        return decode_calendar(new).version < decode_calendar(old).version
     old_batch, new_batch = header(old)[1], header(new)[1]
     if new_batch != old_batch:
         return new_batch < old_batch

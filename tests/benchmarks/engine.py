@@ -1,6 +1,7 @@
 """Processor time of the customers agent's batch loop alone: no broker, no Faust, states in memory.
 
     python -m tests.benchmarks.engine --events 200000
+    EBBTIDE_BUYERS=0 EBBTIDE_LOSSES=0 python -m tests.benchmarks.engine
 
 Hardly disturbed by what else runs on the machine: for judging a change to the decoder or the rules.
 """
@@ -50,7 +51,7 @@ async def run(shape: workload.Shape, batch: int) -> None:
     states = {partition: SizedStates() for partition in range(shape.partitions)}
     sessions = Sessions()
     customers = {
-        partition: Customers(Settings(ticks="off"), states[partition], sessions, lambda *_: True)
+        partition: Customers(Settings.from_env(ticks="off"), states[partition], sessions, lambda *_: True)
         for partition in states
     }
     for partition, each in customers.items():

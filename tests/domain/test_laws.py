@@ -161,9 +161,11 @@ def test_order_duplication_and_lateness_inside_the_horizon_do_not_matter(
 
 @settings(laws, max_examples=50)
 @given(story())
-def test_without_buyers_the_sessions_are_the_same_and_nothing_else_is_told(events: list[Input]) -> None:
+def test_without_buyers_and_losses_the_sessions_are_the_same_and_nothing_else_is_told(
+    events: list[Input],
+) -> None:
     """Who wants sessions alone pays for nothing else, and state is gone as soon as they are settled."""
-    run = Run(replace(POLICY, buyers=False))
+    run = Run(replace(POLICY, buyers=False, losses=False))
     run.step(deliver(events), -1)
     run.settle(end_of(events))
     assert ordered(run.rows()) == ordered(sessions(events, POLICY))
