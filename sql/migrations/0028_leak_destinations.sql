@@ -3,52 +3,48 @@
 --   nothing in it is about fewer than k = 5 buyers, and nothing about fewer follows from it. Each row of `leaks` is for
 --   the operator of the marketplace alone.
 --
---   buyers_at_least: different buyers, rounded down to fives. amount_at_least: by currency what they spent there on what
---   they had looked at here, net of refunds, each counted with no more than the fifth greatest of them spent, rounded
---   down to 1, 2 or 5 times a power of ten; only of currencies that five paid in, and not by item. A row that is missing
---   says nothing: there may be up to four buyers, or all but four of those who left.
---
---   Who is kept out. A seller who knows all of their own shop: each visitor, what they looked at, and who of them bought
---   elsewhere, as single reasons and `item_loss` tell; every exact total of `leaked_amount` and of the report, for any
---   range of days; and each rival's catalogue. They may read this view as often as they like, and keep what they read.
---   What must not follow is that somebody they know bought in a certain rival's shop, nor what.
+--   Who is kept out: a seller who knows all of their own shop, each visitor, what they looked at, who of them bought
+--   elsewhere and for how much, as single reasons, `item_loss` and days of `leaked_amount` tell; each exact total, for
+--   any range of days; and each rival's catalogue. They read this view as often as they like and keep what they read.
+--   What must not follow: that 1 to 4 of them bought in a certain shop or a certain item, or that all did.
 --
 --   How, by attack:
---   * Two days, two ranges. Weeks do not overlap, and there is no other grain: what a reader can add up are whole
---     buckets, and the difference of two sums is again a sum of whole buckets.
+--   * Two days, two ranges. Weeks do not overlap, and there is no other grain: the difference of two sums of weeks is
+--     again a sum of whole weeks.
 --   * The same view before and after one more buyer, or one refund. A week is told once it can change no more: after its
 --     last day the longest leak window (7 days), the amendment window (30), the horizon (1), and 2 for zones and for the
---     sink, by the watermark of the partition that is furthest behind. From then on it reads the same. (While data of
---     years is replayed in minutes, days of event time are no time: let the sink come to its end first.)
---   * The total minus those listed. Counts are rounded down, so that each listed one leaves 5 numbers possible, and what
---     is left over is never held between 1 and 4. The amount is known to within a factor of two or more.
---   * Everybody. If all who left went to one shop, its count names them all. So at least five who left in that week, and
---     had looked at the same category, did not go there; of an item, of each category that all its orders share.
---   * A shop's total against its items. Both are rounded down, and so the difference is not held between 1 and 4 either.
---   * One big spender, who would show in the amount or by its absence. Nobody counts with more than five of them spent.
+--     sink, by the watermark of the partition that is furthest behind. From then on it reads the same.
+--   * The total minus those listed, a shop's total minus its items. Buyers are rounded down to fives. And a bucket is
+--     listed from 10 buyers on, not from 5: what is missing may have 9, so that being missing tells of no 1 to 4 either;
+--     with 5 it would, as two items of which a listed shop lists neither have 1 to 4 each.
+--   * Everybody. If all who left went to one shop, its count names them all. So of those who left in that week after
+--     looking at the same category at least 5 did not go there; with an item, of each category that all its orders
+--     share, which is the item's own. And items are listed only under a shop that is.
+--   * Money. There is none here: who knows what each of theirs spent elsewhere can tell by any sum, however coarse, who
+--     of them is in it. The shop's whole is in `leaked_amount`.
 --   * Asking for less. k is no parameter, because a parameter is the reader's: 5 and 6 together tell an exact count.
 --     There are no *_with_bots for the same reason; bots are left out.
+--   tests/integration/test_k_anonymity.py tries these on every world of a small size, and on a view without them.
 --
---   What this does not keep out: one who really buys as k - 1 customers in the rival's shop, and keeps the goods; k ids
---   of one guest, who count as k; a person who is erased, whose bucket then lacks them; a policy with a longer
---   amendment window or horizon than the default, for which this view has to be replaced; a reader who may read other
---   shops' rows or the tables below: ask with one shop_id on the seller's behalf, or grant the view alone.
+--   What this does not keep out: one who really buys as several customers in the rival's shop, and keeps the goods; ids
+--   of one guest, who count as many; a person who is erased, whose bucket then lacks them; readings while old data is
+--   replayed, when days of event time are no time: let the sink come to its end first; a policy with a longer amendment
+--   window or horizon than the default, for which this view has to be replaced; a reader who may read other shops' rows
+--   or the tables below: ask for them with their own shop_id.
 -- Writer: none; it is computed when read.
 -- Engine: a view over leaks FINAL and ingest FINAL.
 CREATE OR REPLACE VIEW leak_destinations
 (
-    shop_id         String                 COMMENT 'that lost them',
-    week            Date32                 COMMENT 'its Monday',
+    shop_id         String           COMMENT 'that lost them',
+    week            Date32           COMMENT 'its Monday, in the calendar of shop_id',
     to_shop_id      String,
-    to_item_id      Nullable(String)       COMMENT 'null: the whole of to_shop_id',
-    buyers_at_least UInt64                 COMMENT 'rounded down to fives',
-    amount_at_least Map(String, UInt64)    COMMENT 'by currency, rounded down to 1, 2 or 5 times a power of ten'
+    to_item_id      Nullable(String) COMMENT 'null: the whole of to_shop_id',
+    buyers_at_least UInt64           COMMENT 'different customers who bought there, rounded down to fives'
 )
 AS
 WITH
 5 AS k,
 40 AS days_to_settle,
-arrayFlatten(arrayMap(e -> [intExp10(e), 2 * intExp10(e), 5 * intExp10(e)], range(16))) AS steps,
 settled AS
 (
     SELECT
@@ -57,8 +53,7 @@ settled AS
         customer_id,
         to_shop_id,
         to_item_ids,
-        categories,
-        map(ifNull(currency, ''), amount) AS paid
+        categories
     FROM leaks FINAL
     WHERE NOT is_bot AND week + 7 + days_to_settle <= (
         SELECT toDate32(min(reached), 'UTC')
@@ -79,21 +74,6 @@ crowds AS
     ARRAY JOIN categories AS category
     GROUP BY shop_id, week, category
 ),
-buyers AS
-(
-    SELECT
-        shop_id,
-        week,
-        to_shop_id,
-        to_item_id,
-        customer_id,
-        groupUniqArrayArray(categories) AS any_of,
-        groupArrayIntersect(categories) AS all_of,
-        sumMap(paid) AS spent
-    FROM settled
-    ARRAY JOIN arrayConcat([NULL], to_item_ids) AS to_item_id
-    GROUP BY shop_id, week, to_shop_id, to_item_id, customer_id
-),
 buckets AS
 (
     SELECT
@@ -101,13 +81,12 @@ buckets AS
         week,
         to_shop_id,
         to_item_id,
-        count() AS buyers,
-        -- An item has one category, which is in each of its orders; a shop has all of its orders'.
-        if(isNull(to_item_id), groupUniqArrayArray(any_of), groupArrayIntersect(all_of)) AS of_categories,
-        groupArrayIf(spent, isNull(to_item_id)) AS spendings
-    FROM buyers
+        uniqExact(customer_id) AS buyers,
+        if(isNull(to_item_id), groupUniqArrayArray(categories), groupArrayIntersect(categories)) AS of_categories
+    FROM settled
+    ARRAY JOIN arrayConcat([NULL], to_item_ids) AS to_item_id
     GROUP BY shop_id, week, to_shop_id, to_item_id
-    HAVING buyers >= k
+    HAVING buyers >= 2 * k
 ),
 hidden AS
 (
@@ -117,11 +96,10 @@ hidden AS
         b.to_shop_id AS to_shop_id,
         b.to_item_id AS to_item_id,
         b.buyers AS buyers,
-        any(b.spendings) AS spendings,
         if(isNull(b.to_item_id), max(c.crowd), min(c.crowd)) AS crowd
     FROM
     (
-        SELECT shop_id, week, to_shop_id, to_item_id, buyers, spendings, category
+        SELECT shop_id, week, to_shop_id, to_item_id, buyers, category
         FROM buckets
         ARRAY JOIN of_categories AS category
     ) AS b
@@ -134,23 +112,6 @@ SELECT
     week,
     to_shop_id,
     to_item_id,
-    intDiv(buyers, k) * k AS buyers_at_least,
-    mapFromArrays(
-        arrayFilter(
-            currency -> arrayCount(spent -> spent[currency] > 0, spendings) >= k,
-            arraySort(arrayDistinct(arrayFlatten(arrayMap(spent -> mapKeys(spent), spendings))))
-        ) AS currencies,
-        arrayMap(
-            currency -> arrayLast(
-                step -> step <= arraySum(arrayMap(
-                    spent -> least(
-                        spent[currency], arrayReverseSort(arrayMap(one -> one[currency], spendings))[k]
-                    ),
-                    spendings
-                )),
-                steps
-            ),
-            currencies
-        )
-    ) AS amount_at_least
-FROM hidden;
+    intDiv(buyers, k) * k AS buyers_at_least
+FROM hidden
+WHERE (shop_id, week, to_shop_id) IN (SELECT shop_id, week, to_shop_id FROM hidden WHERE isNull(to_item_id));
