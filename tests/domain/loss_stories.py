@@ -28,6 +28,8 @@ from streams.domain.policy import DAY, HOUR, MINUTE, Policy
 
 #: 2024-03-30T00:00Z. In the night after it London puts its clocks forward.
 START: Final = 1_711_756_800_000
+#: No event is earlier than this.
+EARLIEST: Final = START - 15 * MINUTE
 #: Times of day in UTC: midnight in London before and after the change, in Shanghai, and in the policy's zone,
 #: some of them in one session with the minutes before it.
 TIMES: Final = [
@@ -40,6 +42,8 @@ TIMES: Final = [
     23 * HOUR,
     24 * HOUR - 10 * MINUTE,
 ]
+#: To the millisecond at a midnight, on either side of it, and far enough from it to join what lies apart.
+NUDGES: Final = [0, 1, -1, 15 * MINUTE, -15 * MINUTE]
 DAYS: Final = 3
 ZONES: Final = {"london": "Europe/London", "shanghai": "Asia/Shanghai"}
 SHOPS: Final = ["london", "shanghai", "elsewhere"]
@@ -49,7 +53,7 @@ POLICY: Final = Policy(
     zone="America/New_York",
     horizon=4 * DAY,
     recovery_window=90 * MINUTE,
-    amendment_window=DAY,
+    amendment_window=25 * HOUR,
     lapsed_after=2 * DAY,
     prospect_memory=DAY,
     buyer_memory=4 * DAY,
@@ -63,12 +67,13 @@ _TOPICS: Final = (Visit, Favorite, Cart, Order, Feedback)
 
 
 def policies(shortest: int = 4 * DAY) -> st.SearchStrategy[Policy]:
-    """Same-day leaks and next-day ones; the horizon from ``shortest`` on."""
+    """Leaks of the same day and of the next; the horizon from ``shortest`` on; with and without buyers."""
     horizons = sorted({max(shortest, each) for each in (4 * DAY, 3 * HOUR, 0)}, reverse=True)
     return st.builds(
-        lambda window, horizon: replace(POLICY, leak_window=window, horizon=horizon),
+        lambda window, horizon, buyers: replace(POLICY, leak_window=window, horizon=horizon, buyers=buyers),
         st.sampled_from([0, DAY]),
         st.sampled_from(horizons),
+        st.sampled_from([True, True, False]),
     )
 
 
@@ -87,7 +92,7 @@ _DRAW = st.tuples(
     st.integers(0, 23),
     # Three of them: of larger ones hypothesis draws most often small values.
     st.tuples(*[st.integers(0, 2**24 - 1)] * 3),
-    st.integers(0, 5),
+    st.integers(0, len(NUDGES) - 1),
 )
 
 
@@ -139,8 +144,7 @@ class _Scene:
 
     def say(self, kind: type[Body], **fields: Any) -> None:
         day, time = divmod(self.slot, len(TIMES))
-        # To the millisecond at a midnight, and on either side of it.
-        t = START + day * DAY + TIMES[time] + (self.nudge - 1 if self.nudge < 3 else 0)
+        t = START + day * DAY + TIMES[time] + NUDGES[self.nudge]
         event_id = f"e{self.number}-{len(self.events)}"
         fields |= {"customer_id": self.customer, "shop_id": self.shop, "is_bot": self.is_bot}
         self.events.append(make(t, event_id, kind, **fields))
