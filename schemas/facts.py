@@ -36,6 +36,7 @@ class RejectReason(StrEnum):
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"  # before 1990 or from 2100 on
     TIMESTAMP_AHEAD = "timestamp_ahead"  # stamped later than its arrival, by more than the tolerance
     TOO_MANY_EVENTS = "too_many_events"  # the customer's retained events reached the policy's bound
+    NOT_A_GUEST = "not_a_guest"  # identified is a known customer's id, or one that is somebody else already
 
 
 class SessionFact(Fact):

@@ -31,10 +31,13 @@ from streams.domain.events import (
     EventTime,
     Favorite,
     Feedback,
+    Handover,
+    Identify,
     Input,
     Order,
     Visit,
 )
+from streams.domain.identity import orders_of, session_of
 from streams.domain.outlook import ShopModel
 
 _CHUNK: Final = 128
@@ -47,10 +50,12 @@ _MODELS: Final = {
     "carts": Cart,
     "orders": Order,
     "feedback": Feedback,
+    "identities": Identify,
 }
 _DECODERS: Final = tuple(msgspec.json.Decoder(_MODELS[topic.name]).decode for topic in topics.INPUTS)
 #: Put before an event id: equal ids in two topics have different digests.
-_TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.INPUTS)))
+_TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.READ)))
+_HANDOVERS: Final = topics.READ.index(topics.HANDOVERS)
 
 #: Quantizing raises for more than four decimals and more than fifteen digits: whether sixteen were meant
 #: depends on how they were written, which only the contract sees.
@@ -174,10 +179,12 @@ def _milliseconds(bodies: Sequence[Body]) -> list[EventTime]:
     return cast("list[EventTime]", times)
 
 
-def _check_ids(body: Body) -> None:
+def _check_ids(body: Body | Identify) -> None:
     """Doubts an id with anything unprintable in it, of which control characters are a part."""
-    ids = body.event_id + body.customer_id + body.shop_id
-    if isinstance(body, Order):
+    ids = body.event_id + body.customer_id + (body.shop_id or "")
+    if isinstance(body, Identify):
+        ids += body.identified_as
+    elif isinstance(body, Order):
         ids += body.order_id + "".join([line.item_id for line in body.lines])
     else:
         ids += body.item_id or ""
@@ -210,6 +217,10 @@ def _check_feedback(body: Feedback) -> None:
         body.action == "reply" and body.reply_ms is None
     ):
         raise _DoubtError
+
+
+def _check_identify(body: Identify) -> None:
+    """Its ids are all there is."""
 
 
 def _check_price(body: Visit | Favorite | Cart) -> None:
@@ -249,7 +260,7 @@ def _check_currency(code: str) -> None:
 
 _CHECKS: Final = cast(
     "tuple[Callable[[Body], None], ...]",
-    (_check_price, _check_favorite, _check_cart, _check_order, _check_feedback),
+    (_check_price, _check_favorite, _check_cart, _check_order, _check_feedback, _check_identify),
 )
 
 
@@ -260,7 +271,8 @@ def _read_slowly(topic: int, record: ConsumerRecord, ahead_tolerance: int) -> In
         raise RefusedError(RejectReason.NULL_KEY, "the record has no key; send customer_id as its key")
     if value is None:
         raise RefusedError(RejectReason.NULL_VALUE, "the record has no value")
-    body = read(topic, value)
+    # An identify event among them, which only those ask for who read its topic.
+    body = cast("Body", read(topic, value))
     if body.customer_id.encode() != key:
         found = key[:64].decode(errors="replace")
         raise RefusedError(RejectReason.KEY_MISMATCH, f"key {found!r}, customer_id {body.customer_id!r}")
@@ -333,6 +345,37 @@ def decode_shop_record(key: bytes | None, value: bytes) -> _Shop:
     if key != shop.shop_id.encode():
         raise ValueError(f"the shop {shop.shop_id!r} under the key {key!r}")
     return shop
+
+
+_decode_handover: Final = msgspec.json.Decoder(Handover).decode
+_encode_handover: Final = msgspec.json.Encoder().encode
+
+
+def encode_handover(handover: Handover) -> bytes:
+    """The value of a record that hands over: the same bytes whenever it is told again."""
+    return _encode_handover(handover)
+
+
+def decode_handovers(records: Sequence[ConsumerRecord]) -> tuple[list[Input], list[Rejected]]:
+    """What the records of the handovers topic hand over, and the records that are none of ours."""
+    inputs: list[Input] = []
+    rejected: list[Rejected] = []
+    for record in records:
+        try:
+            body = _decode_handover(record.value or b"")
+            session_of(body), orders_of(body)
+        except (msgspec.MsgspecError, ValueError) as exc:
+            detail = f"not a handover: {exc}"
+            rejected.append(_rejected(record, RefusedError(RejectReason.INVALID_FIELD, detail)))
+            continue
+        if body.customer_id.encode() != record.key:
+            refused = RefusedError(RejectReason.KEY_MISMATCH, f"a handover to {body.customer_id!r}")
+            rejected.append(_rejected(record, refused))
+            continue
+        digest = xxhash.xxh3_64_intdigest((_TOPIC_MARKS[_HANDOVERS] + body.event_id).encode())
+        t, arrived = EventTime(body.occurred_at), ArrivalTime(record.timestamp)
+        inputs.append(Input(_HANDOVERS, record.offset, digest, t, arrived, cast("Body", body), record.value))
+    return inputs, rejected
 
 
 def encode_tick(at: int) -> bytes:

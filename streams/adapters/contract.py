@@ -18,14 +18,15 @@ from schemas import topics
 from schemas.events import MAX_BODY_BYTES, MAX_DEPTH, MODELS, OrderLine
 from schemas.facts import RejectReason
 from streams.domain import events
-from streams.domain.events import Body
+from streams.domain.events import Body, Identify
 
-_STRUCTS: Final[dict[str, Callable[..., Body]]] = {
+_STRUCTS: Final[dict[str, Callable[..., Body | Identify]]] = {
     "visits": events.Visit,
     "favorites": events.Favorite,
     "carts": events.Cart,
     "orders": events.Order,
     "feedback": events.Feedback,
+    "identities": events.Identify,
 }
 _BY_TOPIC: Final = tuple((MODELS[topic.name], _STRUCTS[topic.name]) for topic in topics.INPUTS)
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -54,7 +55,7 @@ class RefusedError(ValueError):
         super().__init__(f"{reason}: {self.detail}")
 
 
-def read(topic: int, value: bytes) -> Body:
+def read(topic: int, value: bytes) -> Body | Identify:
     """The event in a record's value, ``topic`` indexing ``schemas.topics.INPUTS``; RefusedError if none.
 
     Of several faults the first in this order is named: size, encoding, depth, JSON, object, fields.

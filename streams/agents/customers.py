@@ -5,7 +5,7 @@ The order is the guarantee (any failure ends the process; whatever was not acked
 1. decode; refused records go to dead-letters, awaited;
 2. advance each touched customer, then those whose deadline has passed; late events go to late-events;
 3. write the states and, last, the partition's marker to the changelog, awaited;
-4. send the facts, awaited;
+4. send the facts, and what guests hand over to customers of any partition, awaited;
 5. the caller acks the batch.
 """
 
@@ -26,16 +26,18 @@ from streams.adapters.codec import (
     Rejected,
     dead_letter_headers,
     decode_batch,
+    decode_handovers,
     decode_tick,
+    encode_handover,
 )
 from streams.adapters.kafka.lanes import Lanes
-from streams.adapters.kafka.producing import send_records
+from streams.adapters.kafka.producing import partition_of, send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
 from streams.agents.partition import Partition, Step
 from streams.agents.published import Take, take_models, take_rules, take_shops
 from streams.agents.rule_run import RuleRun
-from streams.domain.events import Input
+from streams.domain.events import Handover, Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
 from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
 from streams.domain.policy import Policy
@@ -48,7 +50,7 @@ from streams.domain.progress import (
 )
 from streams.domain.settle import Fact
 from streams.domain.state import header
-from streams.domain.visitor import LATE, REFUSED, advance
+from streams.domain.visitor import LATE, NOT_A_GUEST, advance
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -56,6 +58,7 @@ Headers = list[tuple[str, bytes]]
 Outgoing = tuple[bytes | None, bytes | None, Headers]
 
 _INPUTS = len(topics.INPUTS)
+_HANDOVERS = topics.READ.index(topics.HANDOVERS)
 #: What every worker reads all of.
 _PUBLISHED: dict[topics.Topic, Take] = {
     topics.MODELS: take_models,
@@ -123,7 +126,7 @@ class Customers:
         self._send = send
         self._caught_up = caught_up
         self._partitions: dict[int, Partition] = {}
-        self._index = {settings.topic(t.name): i for i, t in enumerate(topics.INPUTS)}
+        self._index = {settings.topic(t.name): i for i, t in enumerate(topics.READ)}
         self._published = {settings.topic(topic.name): topic for topic in _PUBLISHED}
         #: By partition, the run of rules that not everyone has been looked at by yet.
         self._runs: dict[int, RuleRun] = {}
@@ -162,9 +165,12 @@ class Customers:
                 else:
                     await self._tick(number, partition, records, received)
                 continue
-            found, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
+            if index == _HANDOVERS:
+                found, rejected = decode_handovers(records)
+            else:
+                found, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
             if rejected:
-                await self._dead_letters(topics.INPUTS[index].name, number, rejected)
+                await self._dead_letters(topics.READ[index].name, number, rejected)
             step.count(partition.progress, index, records, found, rejected)
             inputs += found
         self._advance(number, step, inputs)
@@ -245,8 +251,11 @@ class Customers:
             partition.next_batch += 1
         if step.facts:
             await self._send(number, self._by_topic(step.facts))
+        if step.handovers:
+            await self._hand_over(step.handovers)
         if announce or step.ends:
-            await self._ingest(number, partition, range(_INPUTS) if announce else sorted(step.ends))
+            told = range(_INPUTS) if announce else sorted(step.ends.keys() - {_HANDOVERS})
+            await self._ingest(number, partition, told)
         if run is not None:
             await self._report(number, run)
         partition.paid = progress.batch
@@ -276,9 +285,19 @@ class Customers:
             ]
             await self._send(number, {self._settings.topic(topics.LATE_EVENTS.name): records})
         for event, kind in step.answers:
-            if kind == REFUSED:
-                letter = _too_many(event, self._policy)
-                await self._dead_letters(topics.INPUTS[event.topic].name, number, [letter])
+            if kind != LATE:
+                letter = _no_guest(event) if kind == NOT_A_GUEST else _too_many(event, self._policy)
+                await self._dead_letters(topics.READ[event.topic].name, number, [letter])
+
+    async def _hand_over(self, handovers: Iterable[Handover]) -> None:
+        topic = self._settings.topic(topics.HANDOVERS.name)
+        by_partition: dict[int, list[Outgoing]] = {}
+        for each in handovers:
+            key = each.customer_id.encode()
+            to = by_partition.setdefault(partition_of(key, self._settings.partitions), [])
+            to.append((key, encode_handover(each), _NO_HEADERS))
+        for number, records in by_partition.items():
+            await self._send(number, {topic: records})
 
     async def _ingest(self, number: int, partition: Partition, indexes: Iterable[int]) -> None:
         """Send the counts so far of the topics at ``indexes``."""
@@ -311,12 +330,12 @@ class Customers:
         body = event.body
         return _encode(
             {
-                "topic": topics.INPUTS[event.topic].name,
+                "topic": topics.READ[event.topic].name,
                 "partition": number,
                 "offset": event.offset,
                 "event_id": body.event_id,
                 "customer_id": body.customer_id,
-                "shop_id": body.shop_id,
+                "shop_id": body.shop_id or "",
                 "occurred_at": event.t,
                 "arrived_at": event.arrived,
                 "watermark": watermark,
@@ -335,12 +354,22 @@ class Customers:
         await self._send(number, {self._settings.topic(topics.DEAD_LETTERS.name): records})
 
 
+def _no_guest(event: Input) -> Rejected:
+    detail = "the id is a known customer's, or was said to be somebody else before"
+    return _refused(event, RejectReason.NOT_A_GUEST, detail)
+
+
 def _too_many(event: Input, policy: Policy) -> Rejected:
+    detail = f"the customer has {policy.max_events} events inside the horizon already"
+    return _refused(event, RejectReason.TOO_MANY_EVENTS, detail)
+
+
+def _refused(event: Input, reason: RejectReason, detail: str) -> Rejected:
     return Rejected(
         offset=event.offset,
         arrived=event.arrived,
-        reason=RejectReason.TOO_MANY_EVENTS,
-        detail=f"the customer has {policy.max_events} events inside the horizon already",
+        reason=reason,
+        detail=detail,
         key=event.body.customer_id.encode(),
         value=event.raw,
     )
@@ -348,7 +377,7 @@ def _too_many(event: Input, policy: Policy) -> Rejected:
 
 def register(app: WorkerApp, settings: Settings) -> Customers:
     """Make the agent and its table in ``app``: all input topics and the ticks, one batch at a time."""
-    inputs = [settings.topic(topic.name) for topic in topics.INPUTS]
+    inputs = [settings.topic(topic.name) for topic in topics.READ]
     ticks = settings.topic(topics.TICKS.name)
 
     def caught_up(partition: int, topic: int, since: float) -> bool:

@@ -1,0 +1,166 @@
+"""Laws of identities: whatever the order, the cuts and the partitions, the facts are those of the reference in
+which the events that were claimed of a guest carry the customer's id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
+
+from schemas import topics
+from streams.domain.events import ArrivalTime, EventTime, Identify, Input
+from streams.domain.facts import SessionFact
+from streams.domain.loss_facts import PurchaseFact
+from streams.domain.policy import MINUTE
+from streams.domain.visitor import APPLIED, DUPLICATE, REFUSED
+from tests.domain import loss_reference
+from tests.domain.identity_reference import attributed
+from tests.domain.identity_worker import NEVER_CUT, Cut, World
+from tests.domain.reference import sessions
+from tests.domain.stories import POLICY, story
+from tests.domain.test_laws import Run, laws, ordered
+
+IDENTITIES = topics.INPUTS.index(topics.IDENTITIES)
+#: In stories "c" has most events and "d" the others: here "c" is the guest, and "d" the customer.
+GUEST, CUSTOMER, OTHER = "c", "d", "e"
+EARLIEST = 10**9 - 2
+
+
+def identify(
+    t: int, event_id: str, heir: str = CUSTOMER, guest: str = GUEST, shop: str | None = None
+) -> Input:
+    """An identify event at ``t`` ms."""
+    body: Any = Identify(
+        event_id=event_id, occurred_at=t, customer_id=guest, identified_as=heir, shop_id=shop
+    )
+    digest = xxh3_64_intdigest((chr(IDENTITIES) + event_id).encode())
+    return Input(IDENTITIES, 0, digest, EventTime(t), ArrivalTime(t), body, b"{}")
+
+
+@st.composite
+def identifications(draw: st.DrawFn, others: bool = True) -> list[Input]:
+    """Up to three, on the stories' grid."""
+    made = []
+    for number in range(draw(st.integers(1, 3))):
+        t = 10**9 + draw(st.integers(0, 26)) * 15 * MINUTE + draw(st.integers(-1, 1))
+        heir = draw(st.sampled_from([CUSTOMER, CUSTOMER, OTHER])) if others else CUSTOMER
+        made.append(identify(t, f"i{number}", heir, shop=draw(st.sampled_from([None, None, "s", "z"]))))
+    return made
+
+
+def deliver(events: Sequence[Input], partition_of: dict[str, int]) -> list[Input]:
+    """``events`` in the order given, the offsets of each topic-partition counted up."""
+    offsets: dict[tuple[int, int], int] = {}
+    out = []
+    for event in events:
+        place = partition_of[event.body.customer_id], event.topic
+        offset = offsets[place] = offsets.get(place, -1) + 1
+        out.append(msgspec.structs.replace(event, offset=offset))
+    return out
+
+
+def check(world: World, events: Sequence[Input], identities: Sequence[Input], watermark: int) -> None:
+    """Sessions, purchases, profiles and stages are those of the definitions."""
+    wanted = attributed(events, identities, POLICY)
+    assert ordered(world.standing(SessionFact)) == ordered(wire(sessions(wanted, POLICY)))
+    stand = [{k: v for k, v in row.items() if k != "is_deleted"} for row in world.standing(PurchaseFact)]
+    assert by_order(stand) == by_order(loss_reference.purchases(wanted, POLICY, {}))
+    whole = Run()
+    whole.step(deliver(wanted, dict.fromkeys((GUEST, CUSTOMER, OTHER), 0)), -1)
+    whole.settle(watermark)
+    assert world.buyers() == whole.buyers()
+
+
+def wire(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(rows))
+    return found
+
+
+def by_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (row["customer_id"], row["shop_id"], row["order_id"]))
+
+
+def end_of(events: Sequence[Input]) -> int:
+    return max(e.t for e in events) + POLICY.gap + 1
+
+
+partitions = st.sampled_from(
+    [{GUEST: 0, CUSTOMER: 1, OTHER: 1}, {GUEST: 0, CUSTOMER: 1, OTHER: 0}, {GUEST: 0, CUSTOMER: 0, OTHER: 1}]
+)
+
+
+@laws
+@given(story(), identifications(), partitions, st.data())
+def test_any_interleaving_over_two_partitions_ends_in_the_facts_of_the_reference(
+    events: list[Input], identities: list[Input], partition_of: dict[str, int], data: st.DataObject
+) -> None:
+    """Any order, duplicates, batches cut anywhere, handovers early or late, each partition at its own time."""
+    everything = [*events, *identities]
+    again = data.draw(st.lists(st.sampled_from(everything), max_size=4))
+    delivery = deliver(data.draw(st.permutations(everything + again)), partition_of)
+    world = World(POLICY, partition_of, {})
+    feeds = [[e for e in delivery if partition_of[e.body.customer_id] == n] for n in range(2)]
+    while any(feeds) or any(worker.waiting() for worker in world.workers):
+        number = data.draw(st.integers(0, 1))
+        if not feeds[number] and not world.workers[number].waiting():
+            number = 1 - number
+        worker, feed = world.workers[number], feeds[number]
+        size = data.draw(st.integers(0, max(1, len(feed))))
+        handed = data.draw(st.integers(0, 3))
+        if not (size and feed) and not (handed and worker.waiting()):
+            size, handed = len(feed), 9
+        batch, feeds[number] = feed[:size], feed[size:]
+        worker.handle(batch, data.draw(st.integers(EARLIEST, EARLIEST + POLICY.horizon)), handed)
+    watermark = max(EARLIEST + POLICY.horizon, end_of(everything))
+    world.settle(watermark)
+    in_order = [e for e in delivery if e.topic == IDENTITIES]
+    check(world, events, in_order, watermark)
+    tally = [sum(worker.tally[kind] for worker in world.workers) for kind in range(4)]
+    heir = in_order[0].body.identified_as  # type: ignore[union-attr]
+    refused = [e for e in in_order if e.body.identified_as != heir]  # type: ignore[union-attr]
+    assert sum(tally) == len(delivery)
+    assert tally[REFUSED] == len(refused)
+    assert tally[APPLIED] == len(events) + len({e.id for e in in_order} - {e.id for e in refused})
+    assert tally[DUPLICATE] == len(delivery) - tally[APPLIED] - len(refused)
+
+
+@laws
+@given(
+    story(10),
+    identifications(others=False),
+    partitions,
+    st.lists(st.integers(0, 14), min_size=1, max_size=6),
+    st.lists(st.integers(1, 6), min_size=1, max_size=8),
+    st.data(),
+)
+def test_a_cut_at_any_record_written_changes_nothing(
+    events: list[Input],
+    identities: list[Input],
+    partition_of: dict[str, int],
+    fuses: list[int],
+    sizes: list[int],
+    data: st.DataObject,
+) -> None:
+    """States may be newer than the marker, facts and handovers may not have been sent, or have been twice."""
+    delivery = deliver(data.draw(st.permutations([*events, *identities])), partition_of)
+    world = World(POLICY, partition_of, {})
+    feeds = [[e for e in delivery if partition_of[e.body.customer_id] == n] for n in range(2)]
+    acked, watermark = [0, 0], EARLIEST + POLICY.horizon + POLICY.gap
+    for life, fuse in enumerate([*fuses, NEVER_CUT]):
+        world.fuse = fuse
+        size_of = cycle(sizes[life % len(sizes) :] + sizes[: life % len(sizes)])
+        try:
+            while any(acked[n] < len(feeds[n]) for n in range(2)):
+                for number, worker in enumerate(world.workers):
+                    batch = feeds[number][acked[number] : acked[number] + next(size_of)]
+                    worker.handle(batch, EARLIEST + next(size_of) * POLICY.gap, next(size_of))
+                    acked[number] += len(batch)
+            world.settle(watermark)
+        except Cut:
+            world.restart()
+    check(world, events, [e for e in delivery if e.topic == IDENTITIES], watermark)
