@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from itertools import repeat
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -333,6 +333,29 @@ def decode_shop_record(key: bytes | None, value: bytes) -> _Shop:
     if key != shop.shop_id.encode():
         raise ValueError(f"the shop {shop.shop_id!r} under the key {key!r}")
     return shop
+
+
+class _Erasure(msgspec.Struct):
+    erased_at: Annotated[int, msgspec.Meta(ge=0)]
+
+
+_decode_erasure: Final = msgspec.json.Decoder(_Erasure).decode
+
+
+def encode_erasure(digest: bytes, erased_at: int) -> tuple[bytes, bytes]:
+    """Key and value of a record that asks for the erasure of who has this digest; ``erased_at`` in ms."""
+    return digest.hex().encode(), b'{"erased_at":%d}' % erased_at
+
+
+def decode_erasure(key: bytes | None, value: bytes | None) -> tuple[bytes, int]:
+    """The digest of who is to be erased, and when that was asked for; ValueError if it says neither."""
+    try:
+        digest = bytes.fromhex((key or b"").decode("ascii"))
+        if len(digest) != 32:
+            raise ValueError("its key is no SHA-256 in hexadecimal")
+        return digest, _decode_erasure(value or b"").erased_at
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f"not an erasure: {exc}") from None
 
 
 def encode_tick(at: int) -> bytes:

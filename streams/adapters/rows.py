@@ -20,6 +20,7 @@ from schemas.topics import (
     ACTIONS,
     CUSTOMERS,
     DEAD_LETTERS,
+    ERASED,
     INGEST,
     INPUTS,
     ITEM_DAYS,
@@ -49,6 +50,7 @@ from streams.adapters.columns import (
     structs,
     table,
 )
+from streams.adapters.erasing import erased_rows
 from streams.adapters.loss_rows import (
     item_day_rows,
     leak_rows,
@@ -275,6 +277,7 @@ TABLES: Final[dict[str, tuple[str, RowMaker]]] = {
     SEGMENTS.name: ("segments", segment_rows),
     SEGMENT_RUNS.name: ("segment_runs", segment_run_rows),
     SHOPS.name: ("shops", shop_rows),
+    ERASED.name: ("erased", erased_rows),
     **{topic.name: ("events", event_rows) for topic in INPUTS},
 }
 
