@@ -62,6 +62,8 @@ _ATTRIBUTES: Final = {
 }
 #: These move with the day by themselves, unlike the rest even where no daily check-up sees to it.
 _DRIFTING: Final = frozenset({"p_return_90d", "expected_orders_90d"})
+#: These are of the day that is asked about.
+_DAILY: Final = frozenset({"recency_days", "overdue_days"})
 
 
 class Standing(NamedTuple):
@@ -73,6 +75,11 @@ class Standing(NamedTuple):
     visits: int
     favorites: int
     carts: int
+
+
+#: Of what hangs on nothing but the profile.
+SETTLED_TRUE: Final = Standing(True, NEVER, ENDLESS, ENDLESS, ENDLESS)
+SETTLED_FALSE: Final = Standing(False, NEVER, ENDLESS, ENDLESS, ENDLESS)
 
 
 class Person(Struct, frozen=True, gc=False):
@@ -89,37 +96,89 @@ class Person(Struct, frozen=True, gc=False):
     last_order: int
 
 
+#: What a rule says: (person, instant in ms, its local day, zone, the policy's gap in ms).
+Asker = Callable[["Person", int, int, str, int], Standing]
+
+
 def standing_of(rule: Rule, person: Person, at: int, today: int, zone: str, gap: int) -> Standing:
     """What ``rule`` says of ``person`` at the instant ``at`` (ms), on the day ``today`` of the zone; ``gap``
     (ms) is the policy's."""
+    return asker(rule)(person, at, today, zone, gap)
+
+
+def asker(rule: Rule) -> Asker:
+    """``rule``, made ready to be asked often."""
     if isinstance(rule, Compare):
-        return _compare(rule, person, today, zone)
+        if _is_settled(rule):
+            return _settled(rule)
+        return lambda person, _at, today, zone, _gap: _compare(rule, person, today, zone)
     if isinstance(rule, Count):
-        return _count(rule, person, today, zone)
+        return lambda person, _at, today, zone, _gap: _count(rule, person, today, zone)
     if isinstance(rule, Silence):
-        return _silence(rule, person, at, gap)
+        return lambda person, at, _today, _zone, gap: _silence(rule, person, at, gap)
     if isinstance(rule, Not):
-        found = standing_of(rule.of, person, at, today, zone, gap)
+        return _opposite(asker(rule.of))
+    # What hangs on nothing is asked first: it may decide alone.
+    parts = sorted(rule.of, key=lambda part: not (isinstance(part, Compare) and _is_settled(part)))
+    return _together([asker(part) for part in parts], isinstance(rule, AnyOf))
+
+
+def _opposite(of: Asker) -> Asker:
+    def ask(person: Person, at: int, today: int, zone: str, gap: int) -> Standing:
+        found = of(person, at, today, zone, gap)
+        if found is SETTLED_TRUE or found is SETTLED_FALSE:
+            return SETTLED_FALSE if found.holds else SETTLED_TRUE
         return found._replace(holds=not found.holds)
-    # What decides an ``any`` that is true, or an ``all`` that is false, is any one part that is so.
-    decisive = isinstance(rule, AnyOf)
-    best: Standing | None = None
-    cheapest = 0.0
-    until, visits, favorites, carts = NEVER, ENDLESS, ENDLESS, ENDLESS
-    for part in rule.of:
-        each = standing_of(part, person, at, today, zone, gap)
-        if each.holds is decisive:
-            cost = _cost(each, at)
-            if best is None or cost < cheapest:
-                best, cheapest = each, cost
-            if not cost:
-                break
-        elif best is None:
-            until = min(until, each.until)
-            visits = min(visits, each.visits)
-            favorites = min(favorites, each.favorites)
-            carts = min(carts, each.carts)
-    return best or Standing(not decisive, until, visits, favorites, carts)
+
+    return ask
+
+
+def _together(parts: Sequence[Asker], decisive: bool) -> Asker:
+    """Of all parts (``decisive`` is False), or of any: one part that is ``decisive`` decides."""
+
+    def ask(person: Person, at: int, today: int, zone: str, gap: int) -> Standing:
+        best: Standing | None = None
+        cheapest = 0.0
+        until, visits, favorites, carts = NEVER, ENDLESS, ENDLESS, ENDLESS
+        for part in parts:
+            each = part(person, at, today, zone, gap)
+            if each is SETTLED_TRUE or each is SETTLED_FALSE:
+                if each.holds is decisive:
+                    return each
+            elif each.holds is decisive:
+                cost = _cost(each, at)
+                if best is None or cost < cheapest:
+                    best, cheapest = each, cost
+                if not cost:
+                    break
+            elif best is None:
+                until = min(until, each.until)
+                visits = min(visits, each.visits)
+                favorites = min(favorites, each.favorites)
+                carts = min(carts, each.carts)
+        return best or Standing(not decisive, until, visits, favorites, carts)
+
+    return ask
+
+
+def _is_settled(rule: Compare) -> bool:
+    """Whether nothing but another profile changes the answer."""
+    return rule.field not in _DRIFTING and rule.field not in _DAILY
+
+
+def _settled(rule: Compare) -> Asker:
+    field_of = operator.attrgetter(_ATTRIBUTES.get(rule.field, rule.field))
+    holds, op, wanted = _HOLDS[rule.op], rule.op, rule.value
+
+    def ask(person: Person, _at: int, _today: int, _zone: str, _gap: int) -> Standing:
+        value = field_of(person.profile)
+        if value is None or wanted is None:
+            found = (value is wanted) is (op == "==") if op in ("==", "!=") else False
+        else:
+            found = holds(value, wanted)
+        return SETTLED_TRUE if found else SETTLED_FALSE
+
+    return ask
 
 
 def _cost(each: Standing, at: int) -> float:
@@ -136,7 +195,7 @@ def _compare(rule: Compare, person: Person, today: int, zone: str) -> Standing:
     profile = person.profile
     until = NEVER
     value: Any
-    if field == "recency_days" or field == "overdue_days":
+    if field in _DAILY:
         since = profile.last_day if field == "recency_days" else profile.due
         value = None if since is None else today - since
         if value is not None:

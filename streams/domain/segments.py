@@ -16,7 +16,18 @@ from streams.domain.days import day_of, start_of
 from streams.domain.loss_facts import SegmentCause, SegmentFact
 from streams.domain.policy import SECOND, Policy
 from streams.domain.segment_rules import RuleSet, Segment
-from streams.domain.segment_standing import ENDLESS, NEVER, NOBODY, Person, Standing, standing_of
+from streams.domain.segment_standing import (
+    ENDLESS,
+    NEVER,
+    NOBODY,
+    SETTLED_FALSE,
+    SETTLED_TRUE,
+    Asker,
+    Person,
+    Standing,
+    asker,
+    standing_of,
+)
 
 #: Instants at which one look asks the rules, at most; after that it asks once more, as of now.
 _MOST_MOMENTS: Final = 400
@@ -56,7 +67,7 @@ class Look(NamedTuple):
 class Rules:
     """A rule set in force, sorted by shop."""
 
-    __slots__ = ("_common", "_initial", "_named", "rule_set", "version")
+    __slots__ = ("_asked", "_common", "_initial", "_named", "rule_set", "version")
 
     def __init__(self, rule_set: RuleSet) -> None:
         self.rule_set = rule_set
@@ -66,11 +77,20 @@ class Rules:
         self._named = {
             shop: tuple(s for s in rule_set.segments if s.shops is None or shop in s.shops) for shop in named
         }
+        askers = {segment.name: asker(segment.rule) for segment in rule_set.segments}
+        self._asked = {
+            shop: tuple((s.name, askers[s.name]) for s in segments)
+            for shop, segments in (*self._named.items(), ("", self._common))
+        }
         self._initial: dict[tuple[str, int], tuple[int, int, int]] = {}
 
     def of(self, shop_id: str) -> tuple[Segment, ...]:
         """The segments of a shop."""
         return self._named.get(shop_id, self._common)
+
+    def askers(self, shop_id: str) -> tuple[tuple[str, Asker], ...]:
+        """The names and rules of a shop's segments."""
+        return self._asked[shop_id if shop_id in self._named else ""]
 
     def initial(self, shop_id: str, gap: int) -> tuple[int, int, int]:
         """What is to be watched of somebody of whom nothing is known yet."""
@@ -92,10 +112,13 @@ def ask(rules: Rules, shop_id: str, person: Person, at: int, policy: Policy) -> 
     until = NEVER
     left = (ENDLESS, ENDLESS, ENDLESS)
     today = day_of(at, policy.zone)
-    for segment in rules.of(shop_id):
-        each = standing_of(segment.rule, person, at, today, policy.zone, policy.gap)
+    zone, gap = policy.zone, policy.gap
+    for name, standing in rules.askers(shop_id):
+        each = standing(person, at, today, zone, gap)
         if each.holds:
-            segments.append(segment.name)
+            segments.append(name)
+        if each is SETTLED_FALSE or each is SETTLED_TRUE:
+            continue
         if each.until < until:
             until = each.until
         left = _least(left, each)
