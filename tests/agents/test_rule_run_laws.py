@@ -84,13 +84,15 @@ def test_a_crash_at_any_record_leaves_everyone_where_the_last_rules_put_them(
     """Two rule sets published at any point between the events; only the second one's members remain."""
     told = shifted(events)
     end = end_of(told) + DEADLINE_GRANULE_MS
-    feed = feed_of(told, [], [end - 1, end, end, end, end])
+    feed = feed_of(told, [], [end - 1, end])
     feed.records[topics.SEGMENT_RULES.name] = [
         rules_record({f"old-{name}": rule for name, rule in first.items()}, 1),
         rules_record(last, 2),
     ]
     log = Log()
     live(log, feed, crashes, sizes, order)
+    # Ticks go on until everyone has been looked at.
+    live(log, feed_of([], [], [end]), [], [], [])
     whole = Floor(compiled(last, 2), POLICY)
     whole.take(told, -1)
     whole.pass_to(end)
