@@ -58,7 +58,7 @@ from streams.adapters.rows import (
 from streams.domain.facts import SessionFact, tombstone
 from streams.domain.policy import DAY, MINUTE
 from streams.settings import Settings
-from tests.builders import NOON, cart, favorite, line, order, record, visit
+from tests.builders import NOON, cart, favorite, feedback, line, order, record, visit
 
 SETTINGS = Settings()
 EXAMPLES: Final = Path(__file__).parents[2] / "schemas" / "examples"
@@ -250,22 +250,24 @@ def test_every_kind_of_event_is_stored_and_what_is_refused_is_not(client: Client
         record("carts", cart(quantity=3, price="2.5", cart_id="k1")),
         record("orders", order(lines=lines, total=None)),
         record("orders", order(NOON + 1, "refunded", refund_amount="1.25"), offset=1),
-        record("feedback", feedback("review", rating=2, item_id="i1")),
-        record("feedback", feedback("reply", NOON + 1, reply_ms=90_000_000), offset=1),
+        record("feedback", feedback(rating=2, item_id="i1")),
+        record("feedback", feedback(NOON + 1, "reply", reply_ms=90_000_000), offset=1),
     ]
     store.insert("events", event_rows(said, SETTINGS))
     assert rows(
         client, "SELECT topic, action, target, quantity, price FROM events FINAL ORDER BY topic, offset"
     ) == [
         ("carts", "add", None, 3, Decimal("2.5")),
+        ("favorites", "add", "shop", None, None),
         ("feedback", "review", None, None, None),
         ("feedback", "reply", None, None, None),
-        ("favorites", "add", "shop", None, None),
         ("orders", "placed", None, None, None),
         ("orders", "refunded", None, None, None),
         ("visits", "visit", None, None, None),
     ]
-    assert rows(client, "SELECT rating, reply_ms, item_id FROM events WHERE topic = 'feedback' ORDER BY offset") == [
+    assert rows(
+        client, "SELECT rating, reply_ms, item_id FROM events WHERE topic = 'feedback' ORDER BY offset"
+    ) == [
         (2, None, "i1"),
         (None, 90_000_000, None),
     ]
@@ -282,7 +284,7 @@ def test_the_stored_digest_is_what_clickhouse_computes(client: Client, store: St
     said = [
         record("visits", visit(event_id="ë")),
         record("orders", order(event_id="ë")),
-        record("feedback", feedback("complaint", event_id="ë")),
+        record("feedback", feedback(action="complaint", event_id="ë")),
     ]
     store.insert("events", event_rows(said, SETTINGS))
     index = "indexOf(['visits', 'favorites', 'carts', 'orders', 'feedback'], topic) - 1"
@@ -321,7 +323,9 @@ def test_what_was_stored_before_a_column_was_there_is_read_with_it(database: str
     with closing(connect(database)) as client:
         for name in MIGRATIONS[:14]:
             client.command((folder / name).read_text())
-        client.command("INSERT INTO sessions (session_id, started_at) VALUES (repeat('0', 32), '2026-03-02 23:59:59')")
+        client.command(
+            "INSERT INTO sessions (session_id, started_at) VALUES (repeat('0', 32), '2026-03-02 23:59:59')"
+        )
         client.command("INSERT INTO events (topic, event_id) VALUES ('visits', 'e1')")
         migrate(database)
         assert rows(client, "SELECT day, bot_by FROM sessions FINAL") == [(date(2026, 3, 2), None)]
