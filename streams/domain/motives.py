@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -181,15 +182,25 @@ def _history(past: Sequence[Past], category: str, at: int) -> tuple[Bought, ...]
 
 
 def explain_loss(
-    customer_id: str, shop_id: str, loss: Loss, moves: tuple[Move, ...], said: Iterable[Said], policy: Policy
+    customer_id: str, shop_id: str, loss: Loss, moves: tuple[Move, ...], said: Sequence[Said], policy: Policy
 ) -> ReasonFact | None:
     """Why the session was lost, unless that was said already; its version is the caller's to set."""
     window = policy.grievance_window
-    evidence = LossEvidence(loss.stage, moves, latest_grievance(said, loss.start, window), window)
+    grievance = latest_grievance(said, loss.start, window) if said else None
+    if moves or grievance is not None:
+        verdict = why_lost(LossEvidence(loss.stage, moves, grievance, window))
+    else:
+        verdict = _of_stage(loss.stage)
     subject = session_id(customer_id, shop_id, loss.start)
     at, day = loss.end, day_of(loss.start, policy.zone)
-    fact = _fact("session", subject, shop_id, customer_id, at, day, why_lost(evidence), loss.is_bot)
+    fact = _fact("session", subject, shop_id, customer_id, at, day, verdict, loss.is_bot)
     return _unless_told(fact, loss)
+
+
+@lru_cache
+def _of_stage(stage: LostStage) -> Verdict:
+    """Of most losses nothing is known but how they ended."""
+    return why_lost(LossEvidence(stage, (), None, 0))
 
 
 def explain_lapse(
