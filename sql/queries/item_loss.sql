@@ -1,10 +1,11 @@
 -- Question: of those who looked at a shop's items, who bought what in their place, and who bought nothing?
--- Parameters: shop, one shop, or all if empty; category, one category, or all if empty; item, one item, or all if empty;
---   since and until, the first and the last day, of the shop's calendar; by_item and by_day, whether each item, and
---   each day, has rows of its own; limit, the rows at most of a shop.
+-- Parameters: shop, one shop, or all if empty; category, one category, or all if empty; item, one item, or all if
+--   empty; since and until, the first and the last day, of the shop's calendar; by_item and by_day, whether each item,
+--   and each day, has rows of its own; limit, the rows at most of a shop.
 -- Grain: one shop and category, and one item if by_item, and one day if by_day; where not told apart these are null.
---   Those with the most lost come first. visitors are counted by item and day, so that one who looks at two items, or on
---   two days, counts twice, and has two outcomes; the five buckets add up to them. Bots stand in the last column alone.
+--   Those with the most lost come first. visitors are counted by item and day, so that one who looks at two items, or
+--   on two days, counts twice, and has two outcomes; the five buckets add up to them. Bots stand in the last column
+--   alone.
 SELECT
     i.shop_id AS shop_id,
     i.category AS category,

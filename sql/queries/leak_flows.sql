@@ -1,8 +1,8 @@
 -- Question: which of a shop's items lost orders to which items of which shops, and for how much?
 -- Parameters: shop, the shop that lost them, or all if empty; item, one item that was looked at, or all if empty; since
 --   and until, the first and the last day, of the shop's calendar; limit, the rows at most of a shop.
--- Grain: one item that was looked at in one shop and one item that was bought elsewhere, the most buyers first. Exact, and
---   of single buyers too: for the operator of the marketplace alone; `leak_destinations` is what a seller may see.
+-- Grain: one item that was looked at in one shop and one item that was bought elsewhere, the most buyers first. Exact,
+--   and of single buyers too: for the operator of the marketplace alone; `leak_destinations` is what a seller may see.
 --
 -- after_cart and after_favorite count orders by the deepest intent for any item looked at. order_amount maps currency
 -- ('' where none is named) to what leaked with these orders as wholes: one of two items is in the rows of both.
