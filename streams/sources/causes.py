@@ -113,9 +113,7 @@ class Causes:
             if chance.happens(noise.unrelated):
                 shop, item = self._any(chance, others, but=life.left)
                 at = life.free(shop, first + month * 30 * DAY + daytime(chance, 30))
-                order_id = life.buy(shop, at, item)
-                if chance.happens(noise.grievance):
-                    life.suffer(shop, order_id, at + chance.between(DAY, 9 * DAY))
+                life.perhaps_suffer(shop, life.buy(shop, at, item), at)
         for _ in range(noise.browsing):
             shop, item = self._any(chance, CATEGORIES, but=life.left)
             days = min((last - first) // DAY, 60)
@@ -232,6 +230,7 @@ class Causes:
             ordered = life.free(here, at - (times - 1 - number) * gap * DAY)
             order_id = life.buy(here, ordered, same(here, item))
             last = max(taken[2] for taken in life.taken)
+            life.perhaps_suffer(here, order_id, last)
         self._planted.append(Planted("lapse", life.customer_id, here.shop_id, last, cause))
         life.left, life.until = here, last + 120 * DAY
         if cause == "variety":
@@ -269,8 +268,8 @@ class Causes:
         """Earlier purchases of the category by someone who does not go from shop to shop."""
         for number in range(life.chance.between(0, 2)):
             shop = life.chance.pick(shops)
-            when = at - (20 + 25 * number) * DAY + daytime(life.chance, 10)
-            life.buy(shop, life.free(shop, when), same(shop, item))
+            when = life.free(shop, at - (20 + 25 * number) * DAY + daytime(life.chance, 10))
+            life.perhaps_suffer(shop, life.buy(shop, when, same(shop, item)), when)
 
     def _moment(self, life: Life) -> int:
         day = life.chance.between(_LOSSES_FROM, DAYS - 2)

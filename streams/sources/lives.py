@@ -34,9 +34,9 @@ class Noise:
     """What blurs a cause, in percent.
 
     no_price: of pages. no_line_price: of lines of orders. no_category: of pages and lines. foreign: of shops,
-    that sell in another currency, at par. grievance: of background purchases, after which something bad is
-    heard of. coincidence: of sessions lost for nothing that shows, after which the same category is bought
-    elsewhere on that day. unrelated: of months with a background purchase, of another category.
+    that sell in another currency, at par. grievance: of purchases, after which something bad is heard of that
+    nobody leaves for. coincidence: of sessions lost for nothing that shows, after which the same category is
+    bought elsewhere on that day. unrelated: of months with a background purchase, of another category.
 
     browsing: sessions of mere browsing a customer. spread: how far from the item that is wanted the others
     are that are looked at beside it, in steps of a tenth of the usual price.
@@ -138,7 +138,13 @@ class Life:
             wait = self.chance.between(25, 90) * HOUR
             self.say(at, FEEDBACK, shop, action="reply", reply_ms=wait, order_id=order_id)
         else:
-            self.say(at, ORDERS, shop, action="refunded", order_id=order_id, refund_amount="1.00")
+            back = {"refund_amount": "1.00", "currency": shop.currency}
+            self.say(at, ORDERS, shop, action="refunded", order_id=order_id, **back)
+
+    def perhaps_suffer(self, shop: Seller, order_id: str, at: int) -> None:
+        """Now and then something bad follows an order of ``at`` that nobody leaves for."""
+        if self.chance.happens(self.noise.grievance):
+            self.suffer(shop, order_id, at + self.chance.between(DAY, 9 * DAY))
 
 
 def _price(shop: Seller, item: Item) -> dict[str, Any]:

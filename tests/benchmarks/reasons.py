@@ -40,7 +40,7 @@ from streams.sources.record import SourceRecord
 from tests.builders import record
 from tests.integration.providers import clickhouse
 
-SEEDS: Final = (1,)
+SEEDS: Final = (1, 2, 3)
 #: Of noise, how much worse it is made.
 FACTORS: Final = (2, 4)
 POLICY: Final = Policy()
