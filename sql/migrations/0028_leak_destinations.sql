@@ -5,7 +5,8 @@
 --
 --   Who is kept out: a seller who knows all of their own shop, each visitor, what they looked at, who of them bought
 --   elsewhere and for how much, as single reasons, `item_loss` and days of `leaked_amount` tell; each exact total, for
---   any range of days; and each rival's catalogue. They read this view as often as they like and keep what they read.
+--   any range of days, but not in how many shops and of how many items; and each rival's catalogue. They read this view
+--   as often as they like and keep what they read.
 --   What must not follow: that 1 to 4 of them bought in a certain shop or a certain item, or that all did.
 --
 --   How, by attack:
