@@ -29,7 +29,9 @@
 --   tests/integration/test_k_anonymity.py tries these on every world of a small size, and on a view without them.
 --
 --   What this does not keep out: one who really buys as several customers in the rival's shop, and keeps the goods; ids
---   of one guest, who count as many; a person who is erased, whose bucket then lacks them; readings while old data is
+--   of one guest, who count as many; a person who is erased, whose bucket then lacks them; a price that one rival alone
+--   asks, where the exact amount of a day with one who left is that price, or a reason says that it was cheaper
+--   elsewhere (so show a seller `leaked_amount` and reasons of spans with many who left); readings while old data is
 --   replayed, when days of event time are no time: let the sink come to its end first; a policy with a longer amendment
 --   window or horizon than the default, for which this view has to be replaced; a reader who may read other shops' rows
 --   or the tables below: ask for them with their own shop_id.
