@@ -113,6 +113,10 @@ class _Scene:
             item = self.pick(ITEMS)
             if kind != 3:
                 self.visit(item)
+            if kind == 2:
+                # Two looks at once, but then it goes on for a while, if that arrives in time.
+                self.visit(item)
+                self.nudge = 3
             if kind >= 2:
                 self.later([0, 0, 1, 7])
                 self.pick([self.favorite, self.cart])(item)
