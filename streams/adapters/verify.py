@@ -215,7 +215,6 @@ def parameters(policy: Policy, models: Mapping[str, ShopModel]) -> dict[str, Any
         "prospect_memory_ms": policy.prospect_memory,
         "buyer_memory_ms": policy.buyer_memory,
         "lapsed_days": policy.lapsed_after // DAY,
-        "has_lapses": int(policy.buyers),
         "leak_days": policy.leak_window // DAY,
         "grievance_ms": policy.grievance_window,
         "bot_events": policy.bot_events,
