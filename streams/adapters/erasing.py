@@ -21,8 +21,8 @@ from clickhouse_connect.driver.client import Client
 
 from schemas.topics import DEAD_LETTERS, ERASED, INGEST, INPUTS, LATE_EVENTS, SEGMENT_RUNS, SHOPS
 from streams.adapters.clickhouse import Endpoint, connect, explained
-from streams.adapters.codec import decode_batch
 from streams.adapters.columns import MS, TEXT, decoded, partitions, table
+from streams.adapters.door import known_as, take_in
 from streams.domain.erasure import digest, names_erased
 from streams.settings import Settings
 
@@ -111,11 +111,14 @@ def sifted(
     for record in records:
         key = record.key or b""
         if key not in known:
-            known[key] = erased.get(digest(key))
+            name = key
+            if topic in _INDEX:
+                name = known_as(settings, key.decode(errors="replace")).encode()
+            known[key] = erased.get(digest(name))
         if known[key] is not None:
             suspects.append(record)
     if topic in _INDEX:
-        gone = dict(_gone(topic, suspects, known, settings))
+        gone = dict(_gone(topic, suspects, erased, settings))
     elif topic == LATE_EVENTS.name:
         gone = dict(_gone_late(suspects, known))
     else:
@@ -137,19 +140,18 @@ def _place(record: ConsumerRecord) -> _Place:
 def _gone(
     topic: str,
     suspects: Sequence[ConsumerRecord],
-    known: Mapping[bytes, Erasure | None],
+    erased: Mapping[bytes, Erasure],
     settings: Settings,
 ) -> Iterator[tuple[_Place, _Row | None]]:
     """Of raw events those that happened until their customer was erased."""
     for partition, group in groupby(suspects, key=attrgetter("partition")):
-        found, _ = decode_batch(_INDEX[topic], list(group), settings.policy.ahead_tolerance)
+        found, _ = take_in(_INDEX[topic], list(group), settings)
         for event in found:
             body = event.body
-            erasure = known[body.customer_id.encode()]
+            customer = digest(body.customer_id.encode())
+            erasure = erased.get(customer)
             if erasure is not None and event.t <= erasure.erased_at:
-                name = b"\0".join(
-                    (digest(body.customer_id.encode()), body.shop_id.encode(), body.event_id.encode())
-                )
+                name = b"\0".join((customer, body.shop_id.encode(), body.event_id.encode()))
                 identity = xxhash.xxh3_64_intdigest(name)
                 yield (partition, event.offset), ("events", topic, partition, event.offset, identity)
 

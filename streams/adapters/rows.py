@@ -35,7 +35,7 @@ from schemas.topics import (
     TRANSITIONS,
 )
 from streams.adapters.buyer_rows import action_rows, customer_rows, transition_rows
-from streams.adapters.codec import dead_letter_from_record, decode_batch
+from streams.adapters.codec import dead_letter_from_record
 from streams.adapters.columns import (
     DAY,
     MONEY,
@@ -50,6 +50,7 @@ from streams.adapters.columns import (
     structs,
     table,
 )
+from streams.adapters.door import take_in
 from streams.adapters.erasing import erased_rows
 from streams.adapters.loss_rows import (
     item_day_rows,
@@ -254,7 +255,7 @@ def event_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Tabl
     parts = []
     for (topic, partition), group in groupby(records, key=attrgetter("topic", "partition")):
         index = _INPUT_INDEX[topic.removeprefix(settings.topic_prefix)]
-        inputs, _ = decode_batch(index, list(group), settings.policy.ahead_tolerance)
+        inputs, _ = take_in(index, list(group), settings)
         if inputs:
             parts.append(input_rows(index, partition, inputs))
     return pa.concat_tables(parts) if parts else EVENTS_SCHEMA.empty_table()

@@ -25,9 +25,9 @@ from schemas.facts import RejectReason
 from streams.adapters.codec import (
     Rejected,
     dead_letter_headers,
-    decode_batch,
     decode_tick,
 )
+from streams.adapters.door import take_in
 from streams.adapters.kafka.lanes import Lanes
 from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
@@ -168,7 +168,7 @@ class Customers:
                 elif topic != self._erasures:
                     await self._tick(number, partition, records, received)
                 continue
-            found, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
+            found, rejected = take_in(index, records, self._settings)
             letters = rejected
             if partition.erased:
                 found, rejected, letters = erasing.sifted(partition, index, found, rejected)

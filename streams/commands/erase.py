@@ -16,6 +16,7 @@ from aiokafka.partitioner import murmur2
 
 from schemas.topics import ERASURES
 from streams.adapters.codec import encode_erasure
+from streams.adapters.door import known_as
 from streams.adapters.erasing import Eraser
 from streams.adapters.kafka.admin import AdminError, check_topics
 from streams.adapters.kafka.producing import send_records
@@ -54,7 +55,8 @@ def erase(customer: str, verify: bool, wait: float, as_json: bool, **given: Any)
     """
     settings = Settings.from_env(**given)
     if verify:
-        found = remains(settings, settings.clickhouse, [customer], partition_of(settings, customer))
+        names = list(dict.fromkeys([customer, known_as(settings, customer)]))
+        found = remains(settings, settings.clickhouse, names, partition_of(settings, customer))
         _say_remains(found, as_json)
         sys.exit(0 if found.gone else 1)
     if problems := check_topics(settings, [ERASURES]):
@@ -85,7 +87,7 @@ def partition_of(settings: Settings, customer: str) -> int:
 async def send(settings: Settings, customer: str, erased_at: int) -> None:
     """Put the order into the log; ``erased_at`` in ms. Raises AdminError."""
     producer = AIOKafkaProducer(**aiokafka_kwargs(settings), client_id="ebbtide-erase", acks="all")
-    record = encode_erasure(digest(customer.encode()), erased_at)
+    record = encode_erasure(digest(known_as(settings, customer).encode()), erased_at)
     try:
         await producer.start()
         partition = partition_of(settings, customer)
@@ -99,7 +101,7 @@ async def send(settings: Settings, customer: str, erased_at: int) -> None:
 
 def _waited(settings: Settings, customer: str, erased_at: int, wait: float) -> bool:
     """Whether the sink has deleted the customer within ``wait`` seconds."""
-    eraser, name = Eraser(settings.clickhouse), digest(customer.encode())
+    eraser, name = Eraser(settings.clickhouse), digest(known_as(settings, customer).encode())
     deadline = time.monotonic() + wait
     while wait:
         noted = eraser.noted().get(name)

@@ -18,6 +18,7 @@ from clickhouse_connect.driver.client import Client
 from schemas.topics import ALL, CUSTOMERS_CHANGELOG
 from streams.adapters.clickhouse import migrate
 from streams.adapters.codec import encode_tick
+from streams.adapters.door import known_as
 from streams.adapters.kafka.scanning import scan
 from streams.cli import main
 from streams.commands.erase import partition_of
@@ -35,20 +36,24 @@ OTHERS: Final = [f"other-{number}" for number in range(12)]
 START: Final = int(time.time() * 1000) // DAY * DAY - 5 * DAY
 
 
-def life(customer: str) -> Iterator[tuple[str, Event]]:
-    """What someone does in two shops: looks, likes, fills a cart, buys elsewhere, complains, comes back."""
+def life(customer: str, alias: str | None = None) -> Iterator[tuple[str, Event]]:
+    """What someone does in two shops: looks, likes, fills a cart, buys elsewhere, complains, comes back.
+
+    ``alias``: what other fields than customer_id call them; the id itself if not given.
+    """
+    called = alias or customer
     who = {"customer_id": customer}
     item = {"item_id": "coat", "category": "coats"}
     priced = {**item, "price": "20.00", "currency": "EUR"}
     there = {"shop_id": "s2", **who}
     yield "visits", visit(START, **priced, **who)
-    yield "visits", visit(START + MINUTE, **item, user_agent=f"a browser of {customer}", **who)
+    yield "visits", visit(START + MINUTE, **item, user_agent=f"a browser of {called}", **who)
     yield "favorites", favorite(START + 2 * MINUTE, **priced, **who)
     yield "carts", cart(START + 3 * MINUTE, **item, **who)
     yield "visits", visit(START + HOUR, **item, **there)
     bought = {"lines": [line("coat", category="coats", price="15.00")], "total": "15.00", "currency": "EUR"}
-    yield "orders", order(START + HOUR + MINUTE, order_id=f"o-{customer}", **bought, **there)
-    yield "feedback", feedback(START + 2 * HOUR, order_id=f"o-{customer}", **there)
+    yield "orders", order(START + HOUR + MINUTE, order_id=f"o-{called}", **bought, **there)
+    yield "feedback", feedback(START + 2 * HOUR, order_id=f"o-{called}", **there)
     yield "visits", visit(START + DAY, **who)
 
 
@@ -300,3 +305,51 @@ def test_an_order_that_nobody_carries_out_says_so(kafka: str, clickhouse: str, t
         assert waited.exit_code == 1
         assert "as soon as the workers customers and sink run" in waited.output
         assert place.cli("erase", ERIKA, "--wait", "0").exit_code == 0
+
+
+def test_with_a_key_no_id_is_kept_anywhere_and_erasing_works_by_the_id(
+    kafka: str, clickhouse: str, tmp_path: Path
+) -> None:
+    """What is late or refused is kept without it too; the same customers' figures come out."""
+    policy = Policy(horizon=2 * DAY)
+    key = "a key of at least sixteen characters"
+    with deployed(kafka, clickhouse, partitions=2, ticks="off", policy=policy, customer_key=key) as (
+        settings,
+        client,
+    ):
+        place = Deployment(settings, client, tmp_path)
+        hidden = known_as(settings, ERIKA)
+        with place.workers():
+            for number, customer in enumerate((ERIKA, *OTHERS[:3])):
+                # Only customer_id is replaced: what else an event says may name anybody.
+                events = life(customer, f"number {number}")
+                place.send(*(place.raw(topic, event) for topic, event in events))
+            stray = visit(START, event_id="stray", customer_id=ERIKA)
+            place.send(
+                ("visits", b"other-1", body(stray), 0), ("visits", ERIKA.encode(), body(stray)[:-1], 1)
+            )
+            wait_until("all of it is counted", place.settled)
+            place.wait_at(START + 4 * DAY, "time passes", lambda: "sessions" in place.tables_naming(hidden))
+            place.send(place.raw("visits", visit(START - DAY, event_id="late", customer_id=ERIKA)))
+            wait_until("what was late is counted", place.settled)
+            nowhere(place)
+            assert {"events", "late_events", "sessions", "dead_letters"} <= place.tables_naming(hidden)
+            assert place.states_naming(hidden.encode()) >= 1
+            found = json.loads(place.cli("erase", "--verify", ERIKA, "--json").output)
+            assert (found["gone"], found["state"]) == (False, 1)
+            told = place.cli("erase", ERIKA)
+            assert told.exit_code == 0, told.output
+            assert place.tables_naming(hidden) == set()
+            assert place.states_naming(hidden.encode()) == 0
+            assert place.cli("erase", "--verify", ERIKA).exit_code == 0
+            assert "sessions" in place.tables_naming(known_as(settings, OTHERS[0]))
+            assert place.settled()
+        place.begin_again()
+        with place.workers():
+            place.send(place.raw("visits", visit(START + 4 * DAY, customer_id="fresh")))
+            wait_until(
+                "the end is read", lambda: "events" in place.tables_naming(known_as(settings, "fresh"))
+            )
+            wait_until("all is counted", place.settled)
+        assert place.tables_naming(hidden) == set()
+        nowhere(place)
