@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from streams.adapters.clickhouse import Store, connect, migrate
 from streams.domain.facts import Stage, session_id, transition_id
 from streams.domain.policy import DAY, HOUR, MINUTE
-from streams.sources.causes import Causes
+from streams.sources.causes import Cause, Causes
 from tests.benchmarks.reasons import macro_f1, paired, run, said, scores, shuffled
 from tests.integration.stored import Fact, ms, store
 
@@ -225,3 +225,17 @@ def test_planted_causes_are_found_and_shuffled_ones_are_not(database: str) -> No
     assert all(score.right for score in found.values())
     assert macro_f1(found) >= 0.75
     assert macro_f1(scores(paired(shuffled(truth, random.Random(1)), by_view))) <= 0.3
+
+
+def test_saying_unknown_or_nothing_counts_against_recall() -> None:
+    pairs: list[tuple[Cause, str]] = [
+        ("price", "price"),
+        ("price", "unknown"),
+        ("price", "nothing"),
+        ("price", "market"),
+        ("natural", "price"),
+    ]
+    found = scores(pairs)
+    assert (found["price"].precision, found["price"].recall) == (1 / 2, 1 / 4)
+    assert (found["natural"].precision, found["natural"].recall, found["natural"].f1) == (0, 0, 0)
+    assert macro_f1(found) == pytest.approx((1 / 3 + 0) / 2)
