@@ -31,8 +31,8 @@ _ITEM_COLUMNS: Final = (
 
 
 def rated(report: ShopReport, count: int) -> list[dict[str, Any]]:
-    """The items to show: the rated ones first, and of these the most visited."""
-    items = sorted(report.items, key=lambda item: item["role"] == "unrated")
+    """The most visited items that have a role: at most ``count``."""
+    items = [item for item in report.items if item["role"] != "unrated"]
     return [{name: item[name] for name in _ITEM_COLUMNS} for item in items[:count]]
 
 
@@ -92,7 +92,8 @@ def show(console: Console, report: ShopReport, words: Words, with_bots: bool, it
     console.print(table)
     if report.items:
         console.print(Text(f"\n{words['items']}", style="bold"), Text(roles(report, words)), sep="  ")
-        console.print(_items(report, words, items))
+        if shown := rated(report, items):
+            console.print(_items(shown, words))
 
 
 def _figures(report: ShopReport, words: Words, with_bots: bool, plotted: bool) -> Table:
@@ -126,13 +127,13 @@ def _cells(report: ShopReport, figure: Figure, words: Words, with_bots: bool) ->
     yield Text(spark(figure.daily[-len(report.cycle.days) :]), style="cyan")
 
 
-def _items(report: ShopReport, words: Words, count: int) -> Table:
+def _items(items: Sequence[dict[str, Any]], words: Words) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column(words["item"], overflow="ellipsis", no_wrap=True, max_width=24)
     table.add_column(words["role"])
     for head in ("visitors", "conversion", "revenue_per_visitor", "growth"):
         table.add_column(words[head], justify="right", no_wrap=True)
-    for item in rated(report, count):
+    for item in items:
         table.add_row(
             Text(_printable(item["item_id"])),
             Text(words[f"role {item['role']}"]),
