@@ -15,10 +15,10 @@ PYTHON ?=
 UV_VENV := .cache/uv
 LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test lint types contracts schemas unit chaos bench bench-lapse lock clean
+.PHONY: help setup demo test lint types contracts schemas unit chaos bench bench-lapse bench-reasons bench-segments lock clean
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make .venv from the hash-locked requirements, and .venv/bin/ebbtide.
 
@@ -78,6 +78,12 @@ bench: $(BENCH_READY) ## Throughput beside stock Faust, Quix Streams and Bytewax
 
 bench-lapse: $(BENCH_READY) ## The lapse model against who really came back, on CDNOW and Online Retail.
 	$(BIN)/python -m tests.benchmarks.lapse $(ARGS)
+
+bench-segments: $(READY) ## How soon segments are entered and left, and how fast other rules go through a million profiles.
+	$(BIN)/python -m tests.benchmarks.segments $(ARGS)
+
+bench-reasons: $(READY) ## Reasons of losses against planted causes: precision and recall of each.
+	$(BIN)/python -m tests.benchmarks.reasons $(ARGS)
 
 # Each lock builds on the one before, so that what they share has one version.
 lock: ## Rebuild the locks from pyproject.toml, with uv (its own venv in .cache if it is not installed).

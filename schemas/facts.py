@@ -36,6 +36,7 @@ class RejectReason(StrEnum):
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"  # before 1990 or from 2100 on
     TIMESTAMP_AHEAD = "timestamp_ahead"  # stamped later than its arrival, by more than the tolerance
     TOO_MANY_EVENTS = "too_many_events"  # the customer's retained events reached the policy's bound
+    ERASED = "erased"  # of a customer who was erased afterwards: neither key nor value is kept
     NOT_A_GUEST = "not_a_guest"  # identified is a known customer's id, or one that is somebody else already
 
 
@@ -340,6 +341,18 @@ class ActionFact(Fact):
     ]
 
 
+class ErasedFact(Fact):
+    """A customer has been erased from the states, and is to be erased by whoever reads this. Identity and
+    key: customer_digest; version: at. Facts of the customer that were sent until then count for nothing, nor
+    does what happened until erased_at; whoever has the id later is somebody new."""
+
+    customer_digest: Annotated[
+        str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of customer_id in UTF-8")
+    ]
+    erased_at: Annotated[Milliseconds, Field(description="when it was asked for: events until then are gone")]
+    at: Annotated[int, Field(description="when the state was dropped, wall clock, ms since 1970-01-01 UTC")]
+
+
 #: The model of each fact topic's values, by the topic's name.
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "sessions": SessionFact,
@@ -349,5 +362,6 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "customers": ProfileFact,
     "transitions": TransitionFact,
     "actions": ActionFact,
+    "erased": ErasedFact,
     **losses.MODELS,
 }

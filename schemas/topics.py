@@ -80,8 +80,16 @@ SEGMENT_RUNS: Final = Topic("segment-runs", "fact", "partition", "SegmentRun")
 SHOPS: Final = Topic("shops", "fact", "shop_id", "ShopFact", "compact")
 #: The rules of all segments, as one record; every worker reads it.
 SEGMENT_RULES: Final = Topic("segment-rules", "internal", "the word rules", None, "compact")
+#: Whom to forget. The partition is that of the customer's own records; what is kept here names nobody, and
+#: it is kept for ever: who reads all inputs anew must know it.
+ERASURES: Final = Topic(
+    "erasures", "internal", "digest of customer_id; the sender names the partition", None, "compact"
+)
 #: Each shop's lapse model and cut points; every worker reads all of it.
 MODELS: Final = Topic("models", "internal", "shop_id", None, "compact")
+
+#: Who has been forgotten; kept for ever like what asked for it.
+ERASED: Final = Topic("erased", "fact", "customer_digest", "ErasedFact", "compact")
 
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
 INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK, IDENTITIES)
@@ -105,5 +113,6 @@ FACTS: Final = (
     SEGMENTS,
     SEGMENT_RUNS,
     SHOPS,
+    ERASED,
 )
-ALL: Final = (*READ, TICKS, CUSTOMERS_CHANGELOG, MODELS, SEGMENT_RULES, *FACTS)
+ALL: Final = (*READ, TICKS, CUSTOMERS_CHANGELOG, MODELS, SEGMENT_RULES, ERASURES, *FACTS)

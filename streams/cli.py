@@ -26,10 +26,12 @@ from streams.commands.actions import actions
 from streams.commands.dead_letters import dead_letters
 from streams.commands.demo import run_demo
 from streams.commands.doctor import doctor
+from streams.commands.erase import erase
 from streams.commands.errors import told
 from streams.commands.kept import clickhouse_url
 from streams.commands.model import model
 from streams.commands.query import query
+from streams.commands.segments import segments
 from streams.commands.shop_report import shop_report
 from streams.commands.shops import shops
 from streams.settings import Settings, SettingsError, duration_ms
@@ -256,10 +258,12 @@ def check(**options: Any) -> None:
 main.add_command(actions)
 main.add_command(dead_letters)
 main.add_command(doctor)
+main.add_command(erase)
 main.add_command(query)
 main.add_command(model)
 main.add_command(shop_report)
 main.add_command(shops)
+main.add_command(segments)
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from streams.domain.policy import Policy
@@ -35,6 +36,11 @@ _POLICY_DURATIONS = (
 _POLICY_DEFAULTS = {f.name: f.default for f in fields(Policy)}
 #: Numbers and text, by their defaults' types.
 _POLICY_VALUES = tuple(name for name in _POLICY_DEFAULTS if name not in _POLICY_DURATIONS)
+
+
+_KEY_FILE = "EBBTIDE_CUSTOMER_KEY_FILE"
+#: A key that can be guessed hides nobody.
+_SHORTEST_KEY = 16
 
 
 class SettingsError(ValueError):
@@ -82,6 +88,9 @@ class Settings:
     recovery_deadline_s: float = 600.0
     session_timeout_s: float = 30.0
 
+    #: Customers' ids are replaced by digests under this key before anything is kept; empty: they are not.
+    customer_key: str = field(default="", repr=False)
+
     store_events: bool = True
     sink_max_rows: int = 50_000
     sink_max_wait_s: float = 1.0
@@ -93,6 +102,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.partitions < 1 or self.replication < 1:
             raise SettingsError("partitions and replication must be at least 1")
+        if 0 < len(self.customer_key) < _SHORTEST_KEY:
+            raise SettingsError(f"EBBTIDE_CUSTOMER_KEY must have at least {_SHORTEST_KEY} characters")
         if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_cleartext_sasl:
             raise SettingsError(
                 "SASL_PLAINTEXT sends the password unencrypted; use SASL_SSL,"
@@ -117,6 +128,12 @@ class Settings:
             text = env.get(f"EBBTIDE_{name.upper()}")
             if text is not None:
                 values[name] = _parse(name, text, spec.default)
+        if path := env.get(_KEY_FILE):
+            # A child has both: the file's name from its parent's environment, and what is in it.
+            secret = _secret(_KEY_FILE, path)
+            if (values.get("customer_key") or secret) != secret:
+                raise SettingsError(f"EBBTIDE_CUSTOMER_KEY and {_KEY_FILE} are both set, and differ")
+            values["customer_key"] = secret
         policy_values: dict[str, Any] = {}
         for name in _POLICY_DURATIONS:
             text = env.get(f"EBBTIDE_{name.upper()}")
@@ -156,10 +173,20 @@ class Settings:
 def unknown_variables(env: Mapping[str, str]) -> list[str]:
     """Names in ``env`` that look like settings and are none: misspelt, or of another release."""
     known = {f"EBBTIDE_{name.upper()}" for name in _POLICY_DEFAULTS}
-    known |= {f"EBBTIDE_{f.name.upper()}" for f in fields(Settings) if f.name != "policy"}
+    known |= {f"EBBTIDE_{f.name.upper()}" for f in fields(Settings) if f.name != "policy"} | {_KEY_FILE}
     # The tests have variables of their own.
     mine = (name for name in env if name.startswith("EBBTIDE_") and not name.startswith("EBBTIDE_TEST_"))
     return sorted(set(mine) - known)
+
+
+def _secret(variable: str, path: str) -> str:
+    try:
+        found = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{variable}={path!r} cannot be read: {exc}") from None
+    if not found:
+        raise SettingsError(f"{variable}={path!r} is empty")
+    return found
 
 
 def _print(value: object) -> str:

@@ -8,6 +8,8 @@
 --   found for each, on which the shop sold the buyer nothing: who came before midnight and bought here after it is no
 --   lost visitor, and may have leaked. Amounts are maps from currency ('' where the order names none), as amounts of
 --   different currencies are never added; `leaked_orders` lists the orders that add up to them.
+--   A seller may see all but leaked_to_shops and leaked_to_items: beside `leak_destinations`, that there was one shop
+--   more can say which.
 CREATE OR REPLACE VIEW leaked_amount
 (
     shop_id                         String,
@@ -25,8 +27,8 @@ CREATE OR REPLACE VIEW leaked_amount
     leaked_buyers                   UInt64                      COMMENT 'paylosByrCnt: customers who made them',
     leaked_buyers_after_favorite    UInt64                      COMMENT 'of these, with an order of a kind that was a favorite here that day, and not in the cart',
     leaked_buyers_after_cart        UInt64                      COMMENT 'of these, with an order of a kind that was in the cart here that day',
-    leaked_to_shops                 UInt64                      COMMENT 'losShopCnt: shops that they bought in',
-    leaked_to_items                 UInt64                      COMMENT 'losItmCnt: items that they bought there',
+    leaked_to_shops                 UInt64                      COMMENT 'losShopCnt: shops that they bought in; for the operator alone',
+    leaked_to_items                 UInt64                      COMMENT 'losItmCnt: items that they bought there; for the operator alone',
     visitors_with_bots              UInt64,
     lost_visitors_with_bots         UInt64,
     loss_rate_with_bots             Nullable(Float64),

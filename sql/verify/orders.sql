@@ -3,11 +3,11 @@ mentioned AS
 (
     SELECT
         customer_id, shop_id, order_id,
-        argMin((toInt64(t), id, n, total, currency, lines), (action = 'paid', t, id)) AS first_mention,
+        argMin((toInt64(t), id, total, currency, lines), (action = 'paid', t, id)) AS first_mention,
         groupArray(toInt64(t)) AS mention_times,
         any(partition) AS its_partition
-    FROM activity
-    WHERE topic = 'orders'
+    FROM accepted
+    WHERE topic = 'orders' AND action IN ('placed', 'paid')
     GROUP BY customer_id, shop_id, order_id
 ),
 amended AS
@@ -20,7 +20,7 @@ amended AS
             toDecimal128(ifNull(refund_amount, 0), 4)
         )) AS amendments
     FROM accepted
-    WHERE action IN ('cancelled', 'refunded')
+    WHERE topic = 'orders' AND action IN ('cancelled', 'refunded')
     GROUP BY customer_id, shop_id, order_id
 ),
 orders AS
@@ -29,13 +29,12 @@ orders AS
         customer_id, shop_id, order_id, its_partition, mention_times,
         first_mention.1 AS moment,
         first_mention.2 AS moment_id,
-        first_mention.3 AS in_session,
-        first_mention.5 AS order_currency,
-        first_mention.6 AS its_lines,
+        first_mention.4 AS order_currency,
+        first_mention.5 AS its_lines,
         arrayMap(x -> x.item_id, its_lines) AS items,
         -- Discounts of more than the lines are worth leave nothing to be owed.
         if(
-            isNull(first_mention.4),
+            isNull(first_mention.3),
             greatest(
                 arraySum(
                     x -> if(
@@ -47,7 +46,7 @@ orders AS
                 ),
                 toDecimal128(0, 4)
             ),
-            toDecimal128(ifNull(first_mention.4, 0), 4)
+            toDecimal128(ifNull(first_mention.3, 0), 4)
         ) AS worth,
         arrayFilter(x -> abs(x.1 - moment) <= {amendment_ms:Int64}, amendments) AS applied,
         arraySum(x -> x.3, applied) AS taken_back,

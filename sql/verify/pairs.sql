@@ -3,12 +3,7 @@
 pairs AS
 (
     SELECT
-        customer_id, shop_id, which,
-        countIf(is_expected AND NOT is_open) AS expectations,
-        countIf(NOT is_expected AND NOT is_open) AS publications,
-        countIf(is_expected AND is_open) AS openings,
-        anyIf(cells, is_expected) AS wanted,
-        anyIf(cells, NOT is_expected) AS found,
+        customer_id, shop_id, which, openings,
         arrayFilter(
             c -> c.2 != c.3,
             arrayMap((w, place) -> (w.1, w.2, found[place].2), wanted, arrayEnumerate(wanted))
@@ -20,8 +15,18 @@ pairs AS
             notEmpty(differences), 'different',
             'same'
         ) AS finding
-    FROM told
-    GROUP BY customer_id, shop_id, which
+    FROM
+    (
+        SELECT
+            customer_id, shop_id, which,
+            countIf(is_expected AND NOT is_open) AS expectations,
+            countIf(NOT is_expected AND NOT is_open) AS publications,
+            countIf(is_expected AND is_open) AS openings,
+            anyIf(cells, is_expected) AS wanted,
+            anyIf(cells, NOT is_expected) AS found
+        FROM told
+        GROUP BY customer_id, shop_id, which
+    )
 )
 SELECT
     countIf(finding = 'same') AS same,

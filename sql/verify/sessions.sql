@@ -85,7 +85,7 @@ orders_of_shop AS
     SELECT
         customer_id, shop_id,
         groupArray((
-            order_id, moment, moment_id, in_session, order_currency, items, worth, taken_back, is_reversed, weight,
+            order_id, moment, moment_id, order_currency, items, worth, taken_back, is_reversed, weight,
             mention_times
         )) AS known
     FROM
@@ -99,24 +99,24 @@ judged AS
     SELECT
         customer_id, shop_id, n, its_partition, start_ms, end_ms, closes_ms, all_events, visits, favorites, carts,
         payments, any_bot, any_agent, first_item, first_channel, first_campaign, cart_currencies, any_standing,
-        arrayFilter(o -> o.4 = n, known) AS own,
-        arrayFilter(o -> NOT o.9, own) AS standing_orders,
-        arraySort(arrayMap(o -> (o.2, o.3, assumeNotNull(o.5)), arrayFilter(o -> isNotNull(o.5), own))) AS priced_orders,
+        arrayFilter(o -> o.2 BETWEEN start_ms AND end_ms, known) AS own,
+        arrayFilter(o -> NOT o.8, own) AS standing_orders,
+        arraySort(arrayMap(o -> (o.2, o.3, assumeNotNull(o.4)), arrayFilter(o -> isNotNull(o.4), own))) AS priced_orders,
         if(empty(priced_orders), cart_currency, priced_orders[1].3) AS its_currency,
         -- A line is bought by a standing order of its session that has the item and is not older than its last touch.
         arrayFilter(
-            line -> NOT arrayExists(o -> has(o.6, line.1) AND (o.2, o.3) >= line.3, standing_orders), filled
+            line -> NOT arrayExists(o -> has(o.5, line.1) AND (o.2, o.3) >= line.3, standing_orders), filled
         ) AS standing_lines,
         arrayFilter(
             o -> arrayExists(
                 m -> (m BETWEEN start_ms AND end_ms) OR (m > closes_ms AND m <= closes_ms + {recovery_ms:Int64}),
-                o.11
+                o.10
             ),
             known
         ) AS bearing,
         arraySort(arrayMap(
             o -> (o.2, o.3, o.1),
-            arrayFilter(o -> NOT o.9 AND o.2 > closes_ms AND o.2 <= closes_ms + {recovery_ms:Int64}, known)
+            arrayFilter(o -> NOT o.8 AND o.2 > closes_ms AND o.2 <= closes_ms + {recovery_ms:Int64}, known)
         )) AS comebacks
     FROM spans
     LEFT JOIN favored USING (customer_id, shop_id, n)
@@ -151,11 +151,11 @@ SELECT
         standing_lines
     ) AS cart_value,
     its_currency AS currency,
-    arrayExists(o -> ifNull(o.5 != its_currency, 0), own)
+    arrayExists(o -> ifNull(o.4 != its_currency, 0), own)
         OR arrayExists(x -> ifNull(x != its_currency, 0), cart_currencies) AS mixed_currency,
     length(standing_orders) AS orders,
     arraySum(
-        o -> if(ifNull(o.5 != its_currency, 0) OR o.8 > o.7, toDecimal128(0, 4), o.7 - o.8), standing_orders
+        o -> if(ifNull(o.4 != its_currency, 0) OR o.7 > o.6, toDecimal128(0, 4), o.6 - o.7), standing_orders
     ) AS revenue,
     empty(standing_orders) AND notEmpty(comebacks) AS recovered,
     if(recovered, comebacks[1].1, NULL) AS recovered_at,
@@ -166,7 +166,7 @@ SELECT
     isNotNull(bot_by) AS is_bot,
     toDate32(fromUnixTimestamp64Milli(start_ms, {zone:String})) AS day,
     /* bot_by.sql */ AS bot_by,
-    all_events + arraySum(o -> o.10, bearing) AS version,
+    all_events + arraySum(o -> o.9, bearing) AS version,
     its_partition AS partition
 FROM judged
 -- Payments of orders that are other sessions' are no session.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from itertools import repeat
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -31,13 +31,11 @@ from streams.domain.events import (
     EventTime,
     Favorite,
     Feedback,
-    Handover,
     Identify,
     Input,
     Order,
     Visit,
 )
-from streams.domain.identity import orders_of, session_of
 from streams.domain.outlook import ShopModel
 
 _CHUNK: Final = 128
@@ -54,8 +52,7 @@ _MODELS: Final = {
 }
 _DECODERS: Final = tuple(msgspec.json.Decoder(_MODELS[topic.name]).decode for topic in topics.INPUTS)
 #: Put before an event id: equal ids in two topics have different digests.
-_TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.READ)))
-_HANDOVERS: Final = topics.READ.index(topics.HANDOVERS)
+_TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.INPUTS)))
 
 #: Quantizing raises for more than four decimals and more than fifteen digits: whether sixteen were meant
 #: depends on how they were written, which only the contract sees.
@@ -347,35 +344,27 @@ def decode_shop_record(key: bytes | None, value: bytes) -> _Shop:
     return shop
 
 
-_decode_handover: Final = msgspec.json.Decoder(Handover).decode
-_encode_handover: Final = msgspec.json.Encoder().encode
+class _Erasure(msgspec.Struct):
+    erased_at: Annotated[int, msgspec.Meta(ge=0)]
 
 
-def encode_handover(handover: Handover) -> bytes:
-    """The value of a record that hands over: the same bytes whenever it is told again."""
-    return _encode_handover(handover)
+_decode_erasure: Final = msgspec.json.Decoder(_Erasure).decode
 
 
-def decode_handovers(records: Sequence[ConsumerRecord]) -> tuple[list[Input], list[Rejected]]:
-    """What the records of the handovers topic hand over, and the records that are none of ours."""
-    inputs: list[Input] = []
-    rejected: list[Rejected] = []
-    for record in records:
-        try:
-            body = _decode_handover(record.value or b"")
-            session_of(body), orders_of(body)
-        except (msgspec.MsgspecError, ValueError) as exc:
-            detail = f"not a handover: {exc}"
-            rejected.append(_rejected(record, RefusedError(RejectReason.INVALID_FIELD, detail)))
-            continue
-        if body.customer_id.encode() != record.key:
-            refused = RefusedError(RejectReason.KEY_MISMATCH, f"a handover to {body.customer_id!r}")
-            rejected.append(_rejected(record, refused))
-            continue
-        digest = xxhash.xxh3_64_intdigest((_TOPIC_MARKS[_HANDOVERS] + body.event_id).encode())
-        t, arrived = EventTime(body.occurred_at), ArrivalTime(record.timestamp)
-        inputs.append(Input(_HANDOVERS, record.offset, digest, t, arrived, cast("Body", body), record.value))
-    return inputs, rejected
+def encode_erasure(digest: bytes, erased_at: int) -> tuple[bytes, bytes]:
+    """Key and value of a record that asks for the erasure of who has this digest; ``erased_at`` in ms."""
+    return digest.hex().encode(), b'{"erased_at":%d}' % erased_at
+
+
+def decode_erasure(key: bytes | None, value: bytes | None) -> tuple[bytes, int]:
+    """The digest of who is to be erased, and when that was asked for; ValueError if it says neither."""
+    try:
+        digest = bytes.fromhex((key or b"").decode("ascii"))
+        if len(digest) != 32:
+            raise ValueError("its key is no SHA-256 in hexadecimal")
+        return digest, _decode_erasure(value or b"").erased_at
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f"not an erasure: {exc}") from None
 
 
 def encode_tick(at: int) -> bytes:

@@ -20,6 +20,7 @@ from schemas.topics import (
     ACTIONS,
     CUSTOMERS,
     DEAD_LETTERS,
+    ERASED,
     INGEST,
     INPUTS,
     ITEM_DAYS,
@@ -34,7 +35,7 @@ from schemas.topics import (
     TRANSITIONS,
 )
 from streams.adapters.buyer_rows import action_rows, customer_rows, transition_rows
-from streams.adapters.codec import dead_letter_from_record, decode_batch
+from streams.adapters.codec import dead_letter_from_record
 from streams.adapters.columns import (
     DAY,
     MONEY,
@@ -49,6 +50,8 @@ from streams.adapters.columns import (
     structs,
     table,
 )
+from streams.adapters.door import take_in
+from streams.adapters.erasing import erased_rows
 from streams.adapters.loss_rows import (
     item_day_rows,
     leak_rows,
@@ -58,7 +61,7 @@ from streams.adapters.loss_rows import (
     segment_run_rows,
     shop_rows,
 )
-from streams.domain.events import Cart, Favorite, Feedback, Input, Order, Visit
+from streams.domain.events import Cart, Favorite, Feedback, Identify, Input, Order, Visit
 from streams.domain.facts import SessionFact
 from streams.settings import Settings
 
@@ -174,16 +177,17 @@ EVENTS_SCHEMA: Final = pa.schema(
         ("cart_id", TEXT),
         ("rating", pa.uint8()),
         ("reply_ms", pa.uint64()),
+        ("identified_as", TEXT),
     ]
 )
 
 #: The fields of an event's body that are columns of their own, by the body's type.
 _BODY_COLUMNS: Final = {
     kind: frozenset(kind.__struct_fields__) & frozenset(EVENTS_SCHEMA.names) - {"occurred_at", "lines"}
-    for kind in (Visit, Favorite, Cart, Order, Feedback)
+    for kind in (Visit, Favorite, Cart, Order, Feedback, Identify)
 }
 #: By index into INPUTS.
-_BODIES: Final = (Visit, Favorite, Cart, Order, Feedback)
+_BODIES: Final = (Visit, Favorite, Cart, Order, Feedback, Identify)
 _INPUT_INDEX: Final = {topic.name: index for index, topic in enumerate(INPUTS)}
 
 
@@ -252,7 +256,7 @@ def event_rows(records: Sequence[ConsumerRecord], settings: Settings) -> pa.Tabl
     parts = []
     for (topic, partition), group in groupby(records, key=attrgetter("topic", "partition")):
         index = _INPUT_INDEX[topic.removeprefix(settings.topic_prefix)]
-        inputs, _ = decode_batch(index, list(group), settings.policy.ahead_tolerance)
+        inputs, _ = take_in(index, list(group), settings)
         if inputs:
             parts.append(input_rows(index, partition, inputs))
     return pa.concat_tables(parts) if parts else EVENTS_SCHEMA.empty_table()
@@ -275,6 +279,7 @@ TABLES: Final[dict[str, tuple[str, RowMaker]]] = {
     SEGMENTS.name: ("segments", segment_rows),
     SEGMENT_RUNS.name: ("segment_runs", segment_run_rows),
     SHOPS.name: ("shops", shop_rows),
+    ERASED.name: ("erased", erased_rows),
     **{topic.name: ("events", event_rows) for topic in INPUTS},
 }
 
@@ -287,7 +292,10 @@ def input_rows(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
     arrays = []
     for field in EVENTS_SCHEMA:
         name = field.name
-        if name in own:
+        if name == "shop_id":
+            # "" where it is said of all shops.
+            arrays.append(array([body.shop_id or "" for body in bodies], field.type))
+        elif name in own:
             arrays.append(array([getattr(body, name) for body in bodies], field.type))
         elif name == "topic":
             arrays.append(pa.repeat(pa.scalar(INPUTS[index].name, TEXT), count))
@@ -302,7 +310,8 @@ def input_rows(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
         elif name == "arrived_at":
             arrays.append(array([event.arrived for event in inputs], field.type))
         elif name == "action":
-            arrays.append(pa.repeat(pa.scalar("visit", TEXT), count))
+            named = "identify" if _BODIES[index] is Identify else "visit"
+            arrays.append(pa.repeat(pa.scalar(named, TEXT), count))
         elif name == "lines":
             arrays.append(structs([body.lines if isinstance(body, Order) else () for body in bodies], _LINE))
         else:

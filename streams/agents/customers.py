@@ -25,15 +25,15 @@ from schemas.facts import RejectReason
 from streams.adapters.codec import (
     Rejected,
     dead_letter_headers,
-    decode_batch,
-    decode_handovers,
     decode_tick,
-    encode_handover,
 )
+from streams.adapters.door import take_in
+from streams.adapters.handovers import decode_handovers, encode_handover
 from streams.adapters.kafka.lanes import Lanes
-from streams.adapters.kafka.producing import partition_of, send_records
+from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
+from streams.agents import erasing
 from streams.agents.partition import Partition, Step
 from streams.agents.published import Take, take_models, take_rules, take_shops
 from streams.agents.rule_run import RuleRun
@@ -130,6 +130,7 @@ class Customers:
         self._published = {settings.topic(topic.name): topic for topic in _PUBLISHED}
         #: By partition, the run of rules that not everyone has been looked at by yet.
         self._runs: dict[int, RuleRun] = {}
+        self._erasures = settings.topic(topics.ERASURES.name)
         self._topic_of = {kind: settings.topic(name) for kind, name in _TOPIC_OF.items()}
 
     @property
@@ -155,6 +156,10 @@ class Customers:
         Returns once they may be acked.
         """
         partition = self._partitions[number]
+        # Before all else: what is of the erased in this very batch is refused.
+        for topic, records, _ in bundles:
+            if topic == self._erasures:
+                await self._erase(number, partition, records)
         step = Step(partition, self._policy)
         inputs: list[Input] = []
         for topic, records, received in bundles:
@@ -162,19 +167,36 @@ class Customers:
             if index is None:
                 if published := self._published.get(topic):
                     await self._take_published(published, number, step, records)
-                else:
+                elif topic != self._erasures:
                     await self._tick(number, partition, records, received)
                 continue
             if index == _HANDOVERS:
                 found, rejected = decode_handovers(records)
             else:
-                found, rejected = decode_batch(index, records, self._policy.ahead_tolerance)
-            if rejected:
-                await self._dead_letters(topics.READ[index].name, number, rejected)
+                found, rejected = take_in(index, records, self._settings)
+            letters = rejected
+            if partition.erased:
+                found, rejected, letters = erasing.sifted(partition, index, found, rejected)
+            if letters:
+                await self._dead_letters(topics.READ[index].name, number, letters)
             step.count(partition.progress, index, records, found, rejected)
             inputs += found
         self._advance(number, step, inputs)
         await self._finish(number, partition, step)
+
+    async def _erase(self, number: int, partition: Partition, records: Sequence[Any]) -> None:
+        """Forget those whom ``records`` name: their states first, then whoever reads facts is told."""
+
+        def keys() -> Iterable[bytes]:
+            return (key for key, _ in self._states.items(number))
+
+        done = erasing.begin(partition, keys, records)
+        if done.refused:
+            await self._dead_letters(topics.ERASURES.name, number, done.refused)
+        if done.changes:
+            await self._states.write(number, done.changes)
+            told: list[Outgoing] = [(key, value, _NO_HEADERS) for key, value in done.facts]
+            await self._send(number, {self._settings.topic(topics.ERASED.name): told})
 
     async def _tick(self, number: int, partition: Partition, records: Sequence[Any], received: float) -> None:
         refused = []
@@ -293,9 +315,8 @@ class Customers:
         topic = self._settings.topic(topics.HANDOVERS.name)
         by_partition: dict[int, list[Outgoing]] = {}
         for each in handovers:
-            key = each.customer_id.encode()
-            to = by_partition.setdefault(partition_of(key, self._settings.partitions), [])
-            to.append((key, encode_handover(each), _NO_HEADERS))
+            to = by_partition.setdefault(each.partition, [])
+            to.append((each.customer_id.encode(), encode_handover(each), _NO_HEADERS))
         for number, records in by_partition.items():
             await self._send(number, {topic: records})
 
@@ -419,7 +440,9 @@ def register(app: WorkerApp, settings: Settings) -> Customers:
                 event.ack()
 
     @app.agent(
-        app.bundles(*inputs, *(settings.topic(topic.name) for topic in _PUBLISHED), ticks),
+        app.bundles(
+            *inputs, *(settings.topic(topic.name) for topic in (*_PUBLISHED, topics.ERASURES)), ticks
+        ),
         name="customers",
         concurrency=1,
     )

@@ -16,6 +16,7 @@ from streams.domain.outlook import ShopModel
 from streams.domain.policy import Policy
 from streams.domain.progress import (
     CALENDAR_KEY,
+    ERASED_KEY,
     MARKER_KEY,
     MODEL_KEY,
     RULES_KEY,
@@ -24,6 +25,7 @@ from streams.domain.progress import (
     Progress,
     Run,
     decode_calendar,
+    decode_erased,
     decode_marker,
     decode_model,
     decode_rules,
@@ -53,6 +55,7 @@ class Partition:
         "calendars",
         "clock",
         "deadlines",
+        "erased",
         "models",
         "next_batch",
         "paid",
@@ -77,6 +80,8 @@ class Partition:
         #: The calendars that were published, by shop, and the policy with the zone of each.
         self.calendars: dict[str, Calendar] = {}
         self.policies: dict[str, Policy] = {}
+        #: When, in ms, customers were erased, by the digests of their ids.
+        self.erased: dict[bytes, int] = {}
         #: The segments' rules in force, and the last run by any that was kept.
         self.rules = READY_MADE
         self.run: Run | None = None
@@ -103,6 +108,9 @@ class Partition:
                 continue
             if key.startswith(CALENDAR_KEY):
                 self.go_by(decode_calendar(state), policy)
+                continue
+            if key.startswith(ERASED_KEY):
+                self.erased[key.removeprefix(ERASED_KEY)] = decode_erased(state)
                 continue
             wake_at, batch, owes = header(state)
             newest = max(newest, batch)

@@ -13,26 +13,32 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import pyarrow as pa
 from aiokafka import ConsumerRecord
 
-from schemas.topics import FACTS, INPUTS
+from schemas.topics import ERASED, FACTS, INPUTS
 from streams.adapters.clickhouse import Store, StoreUnavailable
+from streams.adapters.erasing import Eraser, Erasure, decode_erased, erased_rows, erasures_in, sifted
+from streams.adapters.kafka.everywhere import read_everywhere
 from streams.adapters.kafka.worker import WorkerApp
 from streams.adapters.rows import TABLES, RowMaker
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Bytes of record values that may wait, and that one insert may carry: rows alone bound nothing when one
 #: dead letter may hold a mebibyte.
 BUFFER_BYTES: Final = 256 * 1024 * 1024
 INSERT_BYTES: Final = 32 * 1024 * 1024
 
+_PATIENCE_S: Final = 5.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
 
@@ -42,6 +48,16 @@ class Inserts(Protocol):
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """All rows or a StoreError; StoreUnavailable when trying again can help."""
+
+
+class Erases(Protocol):
+    """What deletes customers from where rows go. Blocking; called from one thread at a time."""
+
+    def noted(self) -> dict[bytes, Erasure]:
+        """Who has been erased and noted, by digest."""
+
+    def erase(self, erasures: Mapping[bytes, Erasure]) -> None:
+        """Delete them, or StoreError; StoreUnavailable when trying again can help."""
 
 
 @dataclass(slots=True)
@@ -101,9 +117,17 @@ class Sink:
     """
 
     def __init__(
-        self, store: Inserts, settings: Settings, waits_knowingly: Callable[[], object] = lambda: None
+        self,
+        store: Inserts,
+        settings: Settings,
+        waits_knowingly: Callable[[], object] = lambda: None,
+        eraser: Erases | None = None,
     ) -> None:
         self._store = store
+        self._eraser = eraser
+        #: Whose rows are not taken in, by digest; and who of them has been deleted and noted.
+        self._erased: dict[bytes, Erasure] = {}
+        self._noted: dict[bytes, Erasure] = {}
         self._waits_knowingly = waits_knowingly
         self._settings = settings
         by_table: dict[str, _Lane] = {}
@@ -137,6 +161,29 @@ class Sink:
         self._size += bundle.size
         self._news.set()
 
+    async def catch_up(self, erased: Mapping[bytes, Erasure]) -> None:
+        """Before anything is taken in: keep out all who were ever erased, and delete whom a crash left."""
+        if self._eraser is not None:
+            self._noted = await self._stubbornly(self._eraser.noted)
+            self._erased = {**self._noted, **erased}
+            await self._erase(erased)
+
+    async def _erase(self, erasures: Mapping[bytes, Erasure]) -> None:
+        """Delete those who are not noted yet: of whoever has been, rows may be there of somebody new."""
+        new = {
+            name: each
+            for name, each in erasures.items()
+            if name not in self._noted or self._noted[name].at < each.at
+        }
+        if self._eraser is not None and new:
+            erasing = asyncio.create_task(self._stubbornly(partial(self._eraser.erase, new)))
+            # Parts of any size are written anew: that takes its time, and is no standstill.
+            while not (await asyncio.wait({erasing}, timeout=_PATIENCE_S))[0]:
+                self._waits_knowingly()
+            await erasing
+            self._noted |= new
+            log.info("erased %d customers", len(new))
+
     async def run(self) -> None:
         """Store what comes in, forever; raises StoreError for what trying again cannot mend."""
         while True:
@@ -169,8 +216,13 @@ class Sink:
 
     async def _store_next(self, lane: _Lane) -> None:
         bundles = lane.head(self._settings.sink_max_rows, INSERT_BYTES)
-        records = [record for bundle in bundles for record in bundle.records]
-        rows = await asyncio.to_thread(lane.rows_of, records, self._settings)
+        if lane.rows_of is erased_rows:
+            erasures = erasures_in(record for bundle in bundles for record in bundle.records)
+            self._erased |= erasures
+            await self._erase(erasures)
+        gone, rows = await asyncio.to_thread(self._rows_of, lane, bundles)
+        if gone.num_rows:
+            await self._insert("erased_records", gone)
         if rows.num_rows:
             await self._insert(lane.table, rows)
             self.inserted[lane.table] += rows.num_rows
@@ -181,12 +233,27 @@ class Sink:
             self._size -= bundle.size
         self._room.set()
 
+    def _rows_of(self, lane: _Lane, bundles: Sequence[Bundle]) -> tuple[pa.Table, pa.Table]:
+        """The rows of ``erased_records``, and those of the lane's table."""
+        stored: list[ConsumerRecord] = []
+        gone = []
+        for bundle in bundles:
+            kept, out = sifted(bundle.topic, bundle.records, self._erased, self._settings)
+            stored += kept
+            gone.append(out)
+        rows = lane.rows_of(stored, self._settings) if stored else pa.table({})
+        return pa.concat_tables(gone), rows
+
     async def _insert(self, table: str, rows: pa.Table) -> None:
+        await self._stubbornly(partial(self._store.insert, table, rows))
+
+    async def _stubbornly(self, do: Callable[[], T]) -> T:
+        """What ``do`` gives, in a thread; tried again for as long as that can help."""
         delay = _FIRST_DELAY_S
         while True:
             self._waits_knowingly()
             try:
-                await asyncio.to_thread(self._store.insert, table, rows)
+                done = await asyncio.to_thread(do)
             except StoreUnavailable as exc:
                 self.retries += 1
                 if self.away_since is None:
@@ -200,6 +267,7 @@ class Sink:
         if self.away_since is not None:
             log.warning("ClickHouse is back after %.1f s", time.monotonic() - self.away_since)
             self.away_since = None
+        return done
 
 
 def register(app: WorkerApp, settings: Settings) -> Sink:
@@ -207,7 +275,12 @@ def register(app: WorkerApp, settings: Settings) -> Sink:
 
     A failure that trying again cannot mend crashes the app. Raises StoreError if the URL is unusable.
     """
-    sink = Sink(Store(settings.clickhouse), settings, waits_knowingly=app.watchdog.alive)
+    sink = Sink(
+        Store(settings.clickhouse),
+        settings,
+        waits_knowingly=app.watchdog.alive,
+        eraser=Eraser(settings.clickhouse),
+    )
     topics = [*FACTS, *(INPUTS if settings.store_events else ())]
     names = {settings.topic(topic.name): topic.name for topic in topics}
 
@@ -219,6 +292,12 @@ def register(app: WorkerApp, settings: Settings) -> Sink:
 
     @app.agent(app.bundles(*names), name="sink", concurrency=1)
     async def store(stream: Any) -> None:
+        try:
+            erased = await asyncio.to_thread(read_everywhere, settings, ERASED, decode_erased)
+            await sink.catch_up({bytes.fromhex(name): each for name, each in erased.in_force.items()})
+        except Exception as exc:
+            await app.crash(exc)
+            return
         running = asyncio.create_task(run())
         try:
             async for event in stream.noack().events():

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import click
 from aiokafka.codec import has_lz4, has_snappy, has_zstd
 
-from schemas.topics import FACTS, INPUTS, TICKS
+from schemas.topics import ERASURES, FACTS, INPUTS, TICKS
 from streams.adapters.clickhouse import (
     Endpoint,
     MigrationStatus,
@@ -234,7 +234,7 @@ def _arrivals(settings: Settings) -> Iterator[Check]:
 def _groups(settings: Settings) -> Iterator[Check]:
     inputs, facts = [[settings.topic(t.name) for t in some] for some in (INPUTS, FACTS)]
     read = {
-        "customers": [*inputs, settings.topic(TICKS.name)],
+        "customers": [*inputs, *(settings.topic(topic.name) for topic in (ERASURES, TICKS))],
         "sink": [*facts, *(inputs if settings.store_events else ())],
     }
     before = {role: lag(settings, settings.group(role), names) for role, names in read.items()}

@@ -26,8 +26,11 @@ _DEFAULTS: Final[dict[str, str]] = {
     "shop": "",
     "guests": "",
     "kind": "",
+    "category": "",
+    "item": "",
     "by_cohort": "false",
     "by_day": "false",
+    "by_item": "true",
     "limit": "100",
     "days": "7",
     "min_visitors": "10",
@@ -39,6 +42,7 @@ _DAYS: Final[dict[str, Callable[[date], date]]] = {
     "as_of": lambda reached: reached,
     "until": lambda reached: reached,
     "since": lambda reached: reached - timedelta(days=29),
+    "weeks_since": lambda reached: reached - timedelta(days=140),
     "cohorts_since": lambda reached: reached - timedelta(days=365),
 }
 

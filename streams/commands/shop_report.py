@@ -68,7 +68,13 @@ _PIPE_WIDTH: Final = 120
 )
 @click.option("--with-bots", is_flag=True, help="Say what visits and losses are with bots, too.")
 @click.option("--guests", default="", metavar="PREFIX", help="Leave out customers whose ids begin so.")
-@click.option("--items", default=10, show_default=True, type=click.IntRange(0), help="How many to show.")
+@click.option(
+    "--items",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many to show, of those with a role.",
+)
 @options.clickhouse
 @options.data_dir
 @told

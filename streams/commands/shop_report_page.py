@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 import pygal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pygal.style import Style
 
-from streams.adapters.shop_report import Figure, ShopReport, Value
+from streams.adapters.shop_report import Figure, ShopReport, Unit, Value
 from streams.commands.shop_report_text import heading, notices, rated, roles
 from streams.commands.shop_report_words import ROLES, SECTIONS, Words, mood
 
@@ -27,6 +28,12 @@ _OUTCOMES: Final = ("green", "grey", "blue", "orange", "red")
 _ROLES: Final = ("orange", "green", "blue", "grey")
 #: More dots than this are one cloud.
 _DOTS: Final = 200
+
+#: Of a drawing: what is where, told to more digits than can be seen; and what is of no use without a script.
+_PLACES: Final = frozenset({"d", "x", "y", "cx", "cy", "width", "height", "transform"})
+_LONG: Final = re.compile(r"\d+\.\d{2,}")
+_IDLE: Final = frozenset({"script", "desc", "title"})
+_OVERLAYS: Final = frozenset({"text-overlay", "tooltip-overlay"})
 
 _pages: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -75,8 +82,12 @@ def _plots(report: ShopReport, words: Words) -> list[tuple[str, Markup]]:
         chart = _daily(
             pygal.Bar, _NOW_AND_BEFORE, report, words, lambda v: words.value(round(v), "count", None)
         )
-        chart.add(words["cycle"], _numbers(paid.daily[days:]))
-        chart.add(words["before"], _numbers(paid.daily[:days]))
+
+        def amount(height: float) -> str:
+            return words.value(Decimal(str(height)), "amount", report.currency)
+
+        chart.add(words["cycle"], _numbers(paid.daily[days:]), formatter=amount)
+        chart.add(words["before"], _numbers(paid.daily[:days]), formatter=amount)
         found.append((title, _drawn(chart, "paid", title)))
     if any(map(any, report.endings.values())):
         chart = _daily(
@@ -95,14 +106,15 @@ def _matrix(items: Sequence[Any], words: Words) -> tuple[str, Markup]:
     """Each rated item by its visitors and what one of them is worth; by how many bought without prices."""
     height = "revenue_per_visitor" if any(item["revenue"] for item in items) else "conversion"
     title = words["chart bought" if height == "conversion" else "chart worth"]
-    unit, currency = ("share", None) if height == "conversion" else ("amount", items[0]["currency"])
+    unit: Unit = "share" if height == "conversion" else "amount"
+    currency = items[0]["currency"]
     chart = pygal.XY(
         style=_style(_ROLES),
         **_FRAME,
         stroke=False,
         dots_size=5,
         x_value_formatter=lambda v: words.value(round(v), "count", None),
-        value_formatter=lambda v: words.value(v, unit, currency),
+        value_formatter=lambda v: words.value(Decimal(str(v)), unit, currency),
         x_title=words["visitors"],
         y_title=words[height],
     )
@@ -178,17 +190,25 @@ def _drawn(chart: Any, name: str, title: str) -> Markup:
 def _spark(figure: Figure, days: int) -> Markup:
     chart = pygal.Line(js=[], disable_xml_declaration=True, include_x_axis=True)
     chart.add("", _numbers(figure.daily[days:]))
-    chart.uuid = f"spark-{figure.name}-{figure.currency}"
     chart.add_xml_filter(_bare)
     return _markup(chart.render_sparkline(width=120, height=28))
 
 
 def _at_rest(root: Element, title: str) -> Element:
+    """The drawing without what only a script could bring to life; a value's label is a title instead."""
     for part in list(root.iter()):
+        for name in _PLACES & part.attrib.keys():
+            part.set(name, _LONG.sub(lambda number: f"{float(number[0]):.1f}", part.attrib[name]))
+        said: dict[str, str] = {}
         for child in list(part):
-            # Besides scripts: comments, which tell the day of drawing.
-            if not isinstance(child.tag, str) or child.tag == "script" or child.tag.endswith("}script"):
+            names = child.get("class", "").split()
+            if child.tag == "desc":
+                said[" ".join(names)] = child.text or ""
+            # Besides: comments, which tell the day of drawing.
+            if not isinstance(child.tag, str) or child.tag in _IDLE or not _OVERLAYS.isdisjoint(names):
                 part.remove(child)
+        if value := said.get("value"):
+            SubElement(part, "title").text = ": ".join(filter(None, (said.get("x_label"), value)))
     root.set("role", "img")
     root.set("aria-label", title)
     return root
@@ -196,12 +216,12 @@ def _at_rest(root: Element, title: str) -> Element:
 
 def _bare(root: Element) -> Element:
     """A spark line is decoration beside its figures, and styled by the page."""
-    _at_rest(root, "")
-    for part in list(root.iter()):
+    for part in list(_at_rest(root, "").iter()):
         for child in list(part):
-            if child.tag in {"defs", "title", "desc"}:
+            names = child.get("class", "").split()
+            if child.tag in {"defs", "title", "rect"} or "overlay" in names or "titles" in names:
                 part.remove(child)
-    del root.attrib["aria-label"]
+    del root.attrib["aria-label"], root.attrib["id"]
     root.set("role", "presentation")
     root.set("aria-hidden", "true")
     root.set("class", "spark")

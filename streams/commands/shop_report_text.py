@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import pygal
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from streams.adapters.queries import plain
 from streams.adapters.shop_report import Cycle, Figure, ShopReport, Value
+from streams.commands.dead_letters import one_line
 from streams.commands.shop_report_words import ROLES, SECTIONS, Words, mood
 
 _COLOURS: Final = {"good": "green", "bad": "red", "same": ""}
@@ -29,8 +31,8 @@ _ITEM_COLUMNS: Final = (
 
 
 def rated(report: ShopReport, count: int) -> list[dict[str, Any]]:
-    """The items to show: the rated ones first, and of these the most visited."""
-    items = sorted(report.items, key=lambda item: item["role"] == "unrated")
+    """The most visited items that have a role: at most ``count``."""
+    items = [item for item in report.items if item["role"] != "unrated"]
     return [{name: item[name] for name in _ITEM_COLUMNS} for item in items[:count]]
 
 
@@ -76,29 +78,40 @@ def spark(values: Sequence[Value]) -> str:
 
 def show(console: Console, report: ShopReport, words: Words, with_bots: bool, items: int) -> None:
     """The report for a person at a terminal."""
-    name = Text(report.shop.name, style="bold")
+    name = Text(_printable(report.shop.name), style="bold")
     if report.shop.name != report.shop.shop_id:
-        name.append(f" ({report.shop.shop_id})", style="dim")
+        name.append(f" ({_printable(report.shop.shop_id)})", style="dim")
     console.print(name)
     console.print(Text(heading(report, words)))
     for notice in notices(report, words):
         console.print(Text(notice, style="yellow"))
+    table = _figures(report, words, with_bots, plotted=True)
+    if Measurement.get(console, console.options.update(max_width=10_000), table).maximum > console.width:
+        # What can be read goes before what can be looked at.
+        table = _figures(report, words, with_bots, plotted=False)
+    console.print(table)
+    if report.items:
+        console.print(Text(f"\n{words['items']}", style="bold"), Text(roles(report, words)), sep="  ")
+        if shown := rated(report, items):
+            console.print(_items(shown, words))
+
+
+def _figures(report: ShopReport, words: Words, with_bots: bool, plotted: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column(words["figure"], overflow="fold")
     for head in ("cycle", *(("with bots",) if with_bots else ()), "before", "change"):
         table.add_column(words[head], justify="right", no_wrap=True)
-    table.add_column(words["daily"], no_wrap=True)
+    if plotted:
+        table.add_column(words["daily"], no_wrap=True)
     by_name: dict[str, list[Figure]] = {}
     for figure in report.figures:
         by_name.setdefault(figure.name, []).append(figure)
     for section, names in SECTIONS.items():
         table.add_row(Text(words[f"section {section}"], style="bold"))
         for figure in (f for name in names for f in by_name.get(name, ())):
-            table.add_row(*_cells(report, figure, words, with_bots))
-    console.print(table)
-    if report.items:
-        console.print(Text(f"\n{words['items']}", style="bold"), Text(roles(report, words)), sep="  ")
-        console.print(_items(report, words, items))
+            cells = list(_cells(report, figure, words, with_bots))
+            table.add_row(*(cells if plotted else cells[:-1]))
+    return table
 
 
 def _cells(report: ShopReport, figure: Figure, words: Words, with_bots: bool) -> Iterator[Text]:
@@ -114,15 +127,15 @@ def _cells(report: ShopReport, figure: Figure, words: Words, with_bots: bool) ->
     yield Text(spark(figure.daily[-len(report.cycle.days) :]), style="cyan")
 
 
-def _items(report: ShopReport, words: Words, count: int) -> Table:
+def _items(items: Sequence[dict[str, Any]], words: Words) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column(words["item"], overflow="ellipsis", no_wrap=True, max_width=24)
     table.add_column(words["role"])
     for head in ("visitors", "conversion", "revenue_per_visitor", "growth"):
         table.add_column(words[head], justify="right", no_wrap=True)
-    for item in rated(report, count):
+    for item in items:
         table.add_row(
-            Text(item["item_id"]),
+            Text(_printable(item["item_id"])),
             Text(words[f"role {item['role']}"]),
             words.value(item["visitors"], "count", None),
             words.value(item["conversion"], "share", None),
@@ -130,6 +143,11 @@ def _items(report: ShopReport, words: Words, count: int) -> Table:
             f"×{item['growth']:.2f}",
         )
     return table
+
+
+def _printable(text: str) -> str:
+    """What a terminal might act on is escaped."""
+    return one_line(text.encode(errors="replace"))
 
 
 def as_csv(report: ShopReport, with_bots: bool) -> str:

@@ -162,15 +162,22 @@ class Identify(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     is_bot: bool = False
 
 
+class Introduction(Identify, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """An ``Identify``, and the partition that the customer's records are in."""
+
+    partition: int
+
+
 class Handover(Struct, frozen=True, gc=False, kw_only=True):
     """What the customer has from a guest: a session, and orders (``Orders``), packed; both may be missing.
 
     event_id: a digest of the rest. occurred_at: when the session begins; without one, the earliest that the
-    orders have.
+    orders have. partition: of the customer's records.
     """
 
     event_id: str
     occurred_at: int
+    partition: int
     customer_id: Id
     guest_id: Id
     shop_id: str
@@ -189,7 +196,7 @@ class Input(Struct, gc=False):
     id: 64-bit digest of topic and event id; t: event time; arrived: the record's own timestamp;
     raw: the bytes as they came, kept for a late event's record.
 
-    An ``Identify`` or a ``Handover`` is taken out of the way by its topic before anybody looks at the body.
+    An ``Introduction`` or a ``Handover`` is told by its topic before anybody looks at the body.
     """
 
     topic: int

@@ -8,7 +8,7 @@ them go over whole.
 from __future__ import annotations
 
 from streams.domain import identity
-from streams.domain.events import Handover, Identify, Input
+from streams.domain.events import Handover, Input, Introduction
 from streams.domain.facts import tombstone
 from streams.domain.identity import Claim, Gone, Identity
 from streams.domain.motives import Said
@@ -19,7 +19,7 @@ from streams.domain.shop import Shop, join
 from streams.domain.state import Owed
 
 
-def identify(step: Step, event: Input, body: Identify) -> bool:
+def identify(step: Step, event: Input, body: Introduction) -> bool:
     """Take in that the guest is a customer; False if the id is not, or no longer, a guest's."""
     visitor = step.visitor
     me = visitor.identity
@@ -34,8 +34,8 @@ def identify(step: Step, event: Input, body: Identify) -> bool:
     elif me.known or me.heir not in ("", heir):
         return False
     elif not me.heir:
-        me.heir = heir
-        _owe(step, me, identity.handover(heir, step.customer_id, "", event.t))
+        me.heir, me.partition = heir, body.partition
+        _owe(step, me, identity.handover(me, step.customer_id, "", event.t))
     me.claims.append(Claim(event.t, event.id, body.shop_id or ""))
     return True
 
@@ -132,7 +132,7 @@ def _hand_over(
         shop.stir(min(identity.times_of(record)), watermark)
         if record.amendments and policy.losses and step.trail().unhear(shop_id, record.amendments):
             step.heard.add(shop_id)
-    for handover in identity.handovers(me.heir, step.customer_id, shop_id, sessions, going):
+    for handover in identity.handovers(me, step.customer_id, shop_id, sessions, going):
         _owe(step, me, handover)
 
 

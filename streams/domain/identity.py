@@ -67,11 +67,12 @@ class Gone(Struct, array_like=True, gc=False):
 
 
 class Identity(Struct, array_like=True, gc=False):
-    """heir: the customer that the guest is, "" while nobody has said. gone: by shop. known: the watermark
-    (ms) up to which the id is remembered to be a known customer's, 0 if it is not known to be. owed: what the
-    last batch had to hand over."""
+    """heir: the customer that the guest is, "" while nobody has said; partition: of their records. gone: by
+    shop. known: the watermark (ms) up to which the id is remembered to be a known customer's, 0 if it is not
+    known to be. owed: what the last batch had to hand over."""
 
     heir: str = ""
+    partition: int = 0
     claims: list[Claim] = field(default_factory=list)
     gone: dict[str, Gone] = field(default_factory=dict)
     known: int = 0
@@ -85,6 +86,10 @@ class Identity(Struct, array_like=True, gc=False):
         digest = key.to_bytes(DIGEST_BYTES, "big")
         kept = [*(stub.ids for stub in gone.stubs), *(given.ids for given in gone.orders.values())]
         return any(begins(ids, digest, ids.find(digest)) for ids in kept)
+
+    def claimed(self, key: int, shop_id: str | None) -> bool:
+        """Whether an identify event of this digest was taken in, said of the same shop."""
+        return any(claim.id == key and claim.shop == (shop_id or "") for claim in self.claims)
 
     def retained(self) -> int:
         """Events whose digests are kept, to bound the state."""
@@ -208,7 +213,7 @@ def note_order(gone: Gone, order_id: str, record: OrderRecord, until: int, versi
 
 
 def handovers(
-    heir: str, guest: str, shop_id: str, sessions: Iterable[Session], orders: Orders
+    me: Identity, guest: str, shop_id: str, sessions: Iterable[Session], orders: Orders
 ) -> Iterator[Handover]:
     """One for each session, with the orders mentioned in it, and one for the orders that are left."""
     left = dict(orders)
@@ -220,10 +225,10 @@ def handovers(
         }
         for name in within:
             del left[name]
-        yield handover(heir, guest, shop_id, session.start, session, within)
+        yield handover(me, guest, shop_id, session.start, session, within)
     if left:
         at = min(t for record in left.values() for t in times_of(record))
-        yield handover(heir, guest, shop_id, at, None, left)
+        yield handover(me, guest, shop_id, at, None, left)
 
 
 def times_of(record: OrderRecord) -> list[int]:
@@ -232,16 +237,22 @@ def times_of(record: OrderRecord) -> list[int]:
 
 
 def handover(
-    heir: str, guest: str, shop_id: str, at: int, session: Session | None = None, orders: Orders | None = None
+    me: Identity,
+    guest: str,
+    shop_id: str,
+    at: int,
+    session: Session | None = None,
+    orders: Orders | None = None,
 ) -> Handover:
-    """What the customer ``heir`` is handed; with nothing in it, it says that they are a known customer."""
+    """What the customer is handed; with nothing in it, it says that they are a known customer."""
     session_bytes = b"" if session is None else _pack(session)
     orders_bytes = _pack(orders) if orders else b""
-    named = _pack((heir, guest, shop_id, at, session_bytes, orders_bytes))
+    named = _pack((me.heir, guest, shop_id, at, session_bytes, orders_bytes))
     return Handover(
         event_id=xxh3_64_hexdigest(named),
         occurred_at=at,
-        customer_id=heir,
+        partition=me.partition,
+        customer_id=me.heir,
         guest_id=guest,
         shop_id=shop_id,
         session=session_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -134,15 +135,18 @@ class Lapse(Struct, array_like=True, gc=False):
         return cls(fact.anchor, fact.at, state, one_time, seen, q90, gone=fact.is_deleted)
 
 
-def latest_grievance(said: Iterable[Said], at: int, window: int) -> Grievance | None:
-    """The latest at or before ``at`` and less than ``window`` ms before it."""
+def latest_grievance(said: Iterable[Said], at: int, window: int, left: int | None = None) -> Grievance | None:
+    """The latest at or before ``at`` and less than ``window`` ms before it; its age is counted back from
+    ``left``, if given, when the buyer was last there."""
     found = None
     for each in said:
         if each.code != _FINE and at - window < each.t <= at:
             key = (each.t, -each.code)
             if found is None or key > found:
                 found = key
-    return None if found is None else Grievance(_KINDS[-found[1] - 1], at - found[0])
+    if found is None:
+        return None
+    return Grievance(_KINDS[-found[1] - 1], max(0, (at if left is None else left) - found[0]))
 
 
 def moves_of_leaks(leaks: Sequence[tuple[str, str, Leak]], past: Sequence[Past]) -> tuple[Move, ...]:
@@ -161,7 +165,8 @@ def moves_of_lapse(shop_id: str, lapse: Lapse, past: Sequence[Past]) -> tuple[Mo
     for bought in past:
         if bought.shop == shop_id and since < bought.at <= lapse.at:
             for category, price in bought.prices:
-                here[category] = (price, bought.currency)
+                if price is not None or category not in here:
+                    here[category] = (price, bought.currency)
     moves = []
     for bought in past:
         if bought.shop == shop_id or not max(lapse.anchor, since) < bought.at <= lapse.at:
@@ -172,7 +177,7 @@ def moves_of_lapse(shop_id: str, lapse: Lapse, past: Sequence[Past]) -> tuple[Mo
             price, currency = here[category]
             if currency is not None and bought.currency is not None and currency != bought.currency:
                 price = None
-            history = _history(past, category, bought.at)
+            history = _history(past, category, lapse.at)
             moves.append(Move(category, bought.shop, bought.order, price, there, history))
     return tuple(moves)
 
@@ -188,15 +193,25 @@ def _history(past: Sequence[Past], category: str, at: int) -> tuple[Bought, ...]
 
 
 def explain_loss(
-    customer_id: str, shop_id: str, loss: Loss, moves: tuple[Move, ...], said: Iterable[Said], policy: Policy
+    customer_id: str, shop_id: str, loss: Loss, moves: tuple[Move, ...], said: Sequence[Said], policy: Policy
 ) -> ReasonFact | None:
     """Why the session was lost, unless that was said already; its version is the caller's to set."""
     window = policy.grievance_window
-    evidence = LossEvidence(loss.stage, moves, latest_grievance(said, loss.start, window), window)
+    grievance = latest_grievance(said, loss.start, window) if said else None
+    if moves or grievance is not None:
+        verdict = why_lost(LossEvidence(loss.stage, moves, grievance, window))
+    else:
+        verdict = _of_stage(loss.stage)
     subject = session_id(customer_id, shop_id, loss.start)
     at, day = loss.end, day_of(loss.start, policy.zone)
-    fact = _fact("session", subject, shop_id, customer_id, at, day, why_lost(evidence), loss.is_bot)
+    fact = _fact("session", subject, shop_id, customer_id, at, day, verdict, loss.is_bot)
     return _unless_told(fact, loss)
+
+
+@lru_cache
+def _of_stage(stage: LostStage) -> Verdict:
+    """Of most losses nothing is known but how they ended."""
+    return why_lost(LossEvidence(stage, (), None, 0))
 
 
 def explain_lapse(
@@ -216,7 +231,7 @@ def explain_lapse(
         q90=lapse.q90,
         one_time=lapse.one_time,
         moves=moves,
-        grievance=latest_grievance(said, lapse.at, window),
+        grievance=latest_grievance(said, lapse.at, window, max(lapse.anchor, lapse.seen)),
         window=window,
     )
     subject = subject_of(customer_id, shop_id, lapse)

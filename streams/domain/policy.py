@@ -36,8 +36,8 @@ class Policy:
     losses: whether it is looked into where the lost went: purchases, item-days, leaks and reasons.
     leak_window: whole days after the day of a visit in which a purchase elsewhere is a leak; 0: that day.
     grievance_window: how long before a loss something bad makes it one of a dissatisfied customer.
-    bot_events, bot_dwell, bot_rate: a session with this many looks is a bot's if the mean time from one to the
-    next is below the dwell, or if they are more than the rate a minute, over five minutes at least.
+    bot_events, bot_dwell, bot_rate: a session with this many looks is a bot's if the mean time from one to
+    the next is below the dwell, or if they are more than the rate a minute, over five minutes at least.
     """
 
     gap: int = 30 * MINUTE

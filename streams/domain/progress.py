@@ -26,14 +26,17 @@ RULES_KEY: Final = b"\x00segment-rules"
 RUN_KEY: Final = b"\x00segment-run"
 #: Before the shop's id: the key under which its calendar is kept.
 CALENDAR_KEY: Final = b"\x00shop:"
+#: Before the digest of a customer who was erased.
+ERASED_KEY: Final = b"\x00erased:"
 #: What the key of no customer begins with.
 NOT_A_CUSTOMER: Final = b"\x00"
-#: First bytes that no state has: of a marker, of a model, of rules, of a run, and of a calendar.
+#: First bytes that no state has: of a marker, a model, rules, a run, a calendar, and an erasure.
 _TAG: Final = b"\x80"
 _MODEL_TAG: Final = b"\x81"
 _RULES_TAG: Final = b"\x82"
 _RUN_TAG: Final = b"\x83"
 _CALENDAR_TAG: Final = b"\x84"
+_ERASED_TAG: Final = b"\x85"
 
 
 class Progress(Struct, array_like=True, gc=False):
@@ -88,6 +91,7 @@ class Run(Struct, array_like=True, frozen=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Progress).decode
+_decode_erased = msgspec.msgpack.Decoder(int).decode
 _decode_model = msgspec.msgpack.Decoder(ShopModel).decode
 _decode_rules = msgspec.msgpack.Decoder(RuleSet).decode
 _decode_run = msgspec.msgpack.Decoder(Run).decode
@@ -146,6 +150,16 @@ def decode_calendar(stored: bytes) -> Calendar:
     return _decode_calendar(stored[1:])
 
 
+def encode_erased(erased_at: int) -> bytes:
+    """When a customer was erased, in ms, as it is kept under the digest."""
+    return _ERASED_TAG + _encode(erased_at)
+
+
+def decode_erased(stored: bytes) -> int:
+    """When the customer was erased, in ms."""
+    return _decode_erased(stored[1:])
+
+
 def is_stale(old: bytes, new: bytes) -> bool:
     """Whether ``new``, later in the changelog, comes from a worker that had lost the partition already.
 
@@ -168,6 +182,8 @@ def is_stale(old: bytes, new: bytes) -> bool:
         return (run.version, run.finished) < (had.version, had.finished)
     if new[:1] == _CALENDAR_TAG:
         return decode_calendar(new).version < decode_calendar(old).version
+    if new[:1] == _ERASED_TAG:
+        return decode_erased(new) < decode_erased(old)
     old_batch, new_batch = header(old)[1], header(new)[1]
     if new_batch != old_batch:
         return new_batch < old_batch

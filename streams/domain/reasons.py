@@ -88,7 +88,8 @@ class Move(Struct, frozen=True, gc=False):
     """A purchase elsewhere of what was looked at, or used to be bought, here.
 
     Prices in ten-thousandths of one currency; None: not told, or in another currency. history: all standing
-    purchases of the category by this customer in the 120 days up to and with this one, in order of time.
+    purchases of the category by this customer in the 120 days up to and with this one, or of a lapse up to
+    that, in order of time.
     """
 
     category: str

@@ -30,7 +30,7 @@ ENDLESS: Final = 1 << 30
 #: The index of what is counted in ``Standing.left``, and in ``Day`` less one; that of its input topic, too.
 KINDS: Final = ("visits", "favorites", "carts")
 #: How often a thing happens, for choosing what to watch: in a session, and per look at the clock.
-_RATES: Final = (4.0, 0.4, 0.6)
+_RATES: Final = (4.0, 0.2, 0.3)
 _LOOK: Final = 1.0
 
 _HOLDS: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -43,6 +43,8 @@ _HOLDS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "in": lambda value, among: value in among,
     "contains": lambda values, value: value in values,
 }
+
+_OF_DAY: Final[tuple[Callable[[Day], int], ...]] = tuple(operator.attrgetter(kind) for kind in KINDS)
 
 #: Of a profile: the fact's field, and its own.
 _ATTRIBUTES: Final = {
@@ -62,6 +64,8 @@ _ATTRIBUTES: Final = {
 }
 #: These move with the day by themselves, unlike the rest even where no daily check-up sees to it.
 _DRIFTING: Final = frozenset({"p_return_90d", "expected_orders_90d"})
+#: These are of the day that is asked about.
+_DAILY: Final = frozenset({"recency_days", "overdue_days"})
 
 
 class Standing(NamedTuple):
@@ -73,6 +77,11 @@ class Standing(NamedTuple):
     visits: int
     favorites: int
     carts: int
+
+
+#: Of what hangs on nothing but the profile.
+SETTLED_TRUE: Final = Standing(True, NEVER, ENDLESS, ENDLESS, ENDLESS)
+SETTLED_FALSE: Final = Standing(False, NEVER, ENDLESS, ENDLESS, ENDLESS)
 
 
 class Person(Struct, frozen=True, gc=False):
@@ -89,37 +98,92 @@ class Person(Struct, frozen=True, gc=False):
     last_order: int
 
 
+#: What a rule says: (person, instant in ms, its local day, zone, the policy's gap in ms).
+Asker = Callable[["Person", int, int, str, int], Standing]
+
+
 def standing_of(rule: Rule, person: Person, at: int, today: int, zone: str, gap: int) -> Standing:
     """What ``rule`` says of ``person`` at the instant ``at`` (ms), on the day ``today`` of the zone; ``gap``
     (ms) is the policy's."""
+    return asker(rule)(person, at, today, zone, gap)
+
+
+def asker(rule: Rule) -> Asker:
+    """``rule``, made ready to be asked often."""
     if isinstance(rule, Compare):
-        return _compare(rule, person, today, zone)
+        if _is_settled(rule):
+            return _settled(rule)
+        return lambda person, _at, today, zone, _gap: _compare(rule, person, today, zone)
     if isinstance(rule, Count):
-        return _count(rule, person, today, zone)
+        return _counted(rule)
     if isinstance(rule, Silence):
-        return _silence(rule, person, at, gap)
+        return _silent(rule)
     if isinstance(rule, Not):
-        found = standing_of(rule.of, person, at, today, zone, gap)
+        return _opposite(asker(rule.of))
+    # What hangs on nothing is asked first: it may decide alone.
+    parts = sorted(rule.of, key=lambda part: not (isinstance(part, Compare) and _is_settled(part)))
+    return _together([asker(part) for part in parts], isinstance(rule, AnyOf))
+
+
+def _opposite(of: Asker) -> Asker:
+    def ask(person: Person, at: int, today: int, zone: str, gap: int) -> Standing:
+        found = of(person, at, today, zone, gap)
+        if found is SETTLED_TRUE or found is SETTLED_FALSE:
+            return SETTLED_FALSE if found.holds else SETTLED_TRUE
         return found._replace(holds=not found.holds)
-    # What decides an ``any`` that is true, or an ``all`` that is false, is any one part that is so.
-    decisive = isinstance(rule, AnyOf)
-    best: Standing | None = None
-    cheapest = 0.0
-    until, visits, favorites, carts = NEVER, ENDLESS, ENDLESS, ENDLESS
-    for part in rule.of:
-        each = standing_of(part, person, at, today, zone, gap)
-        if each.holds is decisive:
-            cost = _cost(each, at)
-            if best is None or cost < cheapest:
-                best, cheapest = each, cost
-            if not cost:
-                break
-        elif best is None:
-            until = min(until, each.until)
-            visits = min(visits, each.visits)
-            favorites = min(favorites, each.favorites)
-            carts = min(carts, each.carts)
-    return best or Standing(not decisive, until, visits, favorites, carts)
+
+    return ask
+
+
+def _together(parts: Sequence[Asker], decisive: bool) -> Asker:
+    """Of all parts (``decisive`` is False), or of any: one part that is ``decisive`` decides."""
+    settled = SETTLED_FALSE if decisive else SETTLED_TRUE
+
+    def ask(person: Person, at: int, today: int, zone: str, gap: int) -> Standing:
+        best: Standing | None = None
+        cheapest = 0.0
+        others: list[Standing] = []
+        for part in parts:
+            each = part(person, at, today, zone, gap)
+            if each is SETTLED_TRUE or each is SETTLED_FALSE:
+                if each.holds is decisive:
+                    return each
+            elif each.holds is decisive:
+                cost = _cost(each, at)
+                if best is None or cost < cheapest:
+                    best, cheapest = each, cost
+                if not cost:
+                    return each
+            else:
+                others.append(each)
+        if best is not None:
+            return best
+        if len(others) < 2:
+            return others[0] if others else settled
+        until, visits, favorites, carts = (min(of) for of in list(zip(*others, strict=True))[1:])
+        return Standing(not decisive, until, visits, favorites, carts)
+
+    return ask
+
+
+def _is_settled(rule: Compare) -> bool:
+    """Whether nothing but another profile changes the answer."""
+    return rule.field not in _DRIFTING and rule.field not in _DAILY
+
+
+def _settled(rule: Compare) -> Asker:
+    field_of = operator.attrgetter(_ATTRIBUTES.get(rule.field, rule.field))
+    holds, op, wanted = _HOLDS[rule.op], rule.op, rule.value
+
+    def ask(person: Person, _at: int, _today: int, _zone: str, _gap: int) -> Standing:
+        value = field_of(person.profile)
+        if value is None or wanted is None:
+            found = (value is wanted) is (op == "==") if op in ("==", "!=") else False
+        else:
+            found = holds(value, wanted)
+        return SETTLED_TRUE if found else SETTLED_FALSE
+
+    return ask
 
 
 def _cost(each: Standing, at: int) -> float:
@@ -136,7 +200,7 @@ def _compare(rule: Compare, person: Person, today: int, zone: str) -> Standing:
     profile = person.profile
     until = NEVER
     value: Any
-    if field == "recency_days" or field == "overdue_days":
+    if field in _DAILY:
         since = profile.last_day if field == "recency_days" else profile.due
         value = None if since is None else today - since
         if value is not None:
@@ -166,60 +230,76 @@ def _grows(rule: Compare, value: int, today: int, zone: str) -> int:
     return NEVER
 
 
-def _count(rule: Count, person: Person, today: int, zone: str) -> Standing:
-    holds, wanted, days = _HOLDS[rule.op], rule.value, rule.days
-    if rule.of == "orders":
-        kind = -1
-        found = [(day, n) for day, n in person.orders if n and day > today - days]
-    else:
-        kind = KINDS.index(rule.of)
-        found = []
-        for day in person.activity:
-            if day.day > today - days:
-                n = day.visits if not kind else day.favorites if kind == 1 else day.carts
-                if n:
-                    found.append((day.day, n))
-    value = 0
-    for _, n in found:
-        value += n
-    now = holds(value, wanted)
-    until, rest = NEVER, value
-    for number, n in found:
-        rest -= n
-        if holds(rest, wanted) is not now:
-            until = start_of(number + days, zone)
-            break
-    left = [ENDLESS, ENDLESS, ENDLESS]
-    if kind >= 0:
-        for more in (wanted - value, wanted - value + 1):
-            if more > 0 and holds(value + more, wanted) is not now:
-                left[kind] = more
-                break
+def _counted(rule: Count) -> Asker:
+    holds, op, wanted, days = _HOLDS[rule.op], rule.op, rule.value, rule.days
+    of_orders = rule.of == "orders"
+    kind = -1 if of_orders else KINDS.index(rule.of)
+    of_day = _OF_DAY[kind]
+
+    def left(value: int) -> tuple[int, int, int]:
+        """How many more may change what it says of ``value``."""
+        found = [ENDLESS, ENDLESS, ENDLESS]
+        if not of_orders:
+            now = holds(value, wanted)
+            for more in (wanted - value, wanted - value + 1):
+                if more > 0 and holds(value + more, wanted) is not now:
+                    found[kind] = more
+                    break
+            else:
+                if value > wanted > 0 and op in ("==", "!="):
+                    # What comes now may make it exact on the day on which the rest has left.
+                    found[kind] = 1
+        return found[0], found[1], found[2]
+
+    nothing = Standing(holds(0, wanted), NEVER, *left(0))
+    # Time only takes away: at last it says what it says of nothing.
+    for_good = op not in ("==", "!=")
+
+    def ask(person: Person, _at: int, today: int, zone: str, _gap: int) -> Standing:
+        after = today - days
+        if of_orders:
+            found = [each for each in person.orders if each[0] > after]
         else:
-            if value > wanted > 0 and rule.op in ("==", "!="):
-                # What comes now may make it exact on the day on which the rest has left.
-                left[kind] = 1
-    return Standing(now, until, *left)
+            found = [(each.day, n) for each in person.activity if each.day > after and (n := of_day(each))]
+        if not found:
+            return nothing
+        value = 0
+        for _, n in found:
+            value += n
+        now = holds(value, wanted)
+        until = NEVER
+        if not (for_good and now is nothing.holds):
+            rest = value
+            for number, n in found:
+                rest -= n
+                if holds(rest, wanted) is not now:
+                    until = start_of(number + days, zone)
+                    break
+        return Standing(now, until, *left(value))
+
+    return ask
 
 
-def _silence(rule: Silence, person: Person, at: int, gap: int) -> Standing:
-    holds, wanted = _HOLDS[rule.op], rule.value
-    of_visits = rule.of == "visit"
-    last = person.last_visit if of_visits else person.last_order
+def _silent(rule: Silence) -> Asker:
+    holds, wanted, of_visits = _HOLDS[rule.op], rule.value, rule.of == "visit"
     at_once = holds(0, wanted)
-    until, watched = NEVER, False
-    if not last:
-        now = False
-        # A silence that is longer than the gap begins to count when the session closes.
-        watched = of_visits and (at_once or wanted <= gap)
-    else:
+    flips = wanted + (rule.op in (">", "<="))
+    watched = (1, 1, 1) if of_visits else (ENDLESS, ENDLESS, ENDLESS)
+
+    def ask(person: Person, at: int, _today: int, _zone: str, gap: int) -> Standing:
+        last = person.last_visit if of_visits else person.last_order
+        if not last:
+            # A silence that is longer than the gap begins to count when the session closes.
+            return Standing(False, NEVER, *watched) if at_once or wanted <= gap else SETTLED_FALSE
         now = holds(at - last, wanted)
-        edge = last + wanted + (rule.op in (">", "<="))
-        if at < edge:
-            until = edge
-        watched = of_visits and now is not at_once
-    left = 1 if watched else ENDLESS
-    return Standing(now, until, left, left, left)
+        until = last + flips
+        if at >= until:
+            until = NEVER
+        if now is at_once:
+            return Standing(now, until, ENDLESS, ENDLESS, ENDLESS)
+        return Standing(now, until, *watched)
+
+    return ask
 
 
 NOBODY: Final = Person(of_prospect(0, [], 0, 0, 0), (), (), 0, 0)

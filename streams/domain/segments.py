@@ -16,18 +16,21 @@ from streams.domain.days import day_of, start_of
 from streams.domain.loss_facts import SegmentCause, SegmentFact
 from streams.domain.policy import SECOND, Policy
 from streams.domain.segment_rules import RuleSet, Segment
-from streams.domain.segment_standing import ENDLESS, NEVER, NOBODY, Person, Standing, standing_of
+from streams.domain.segment_standing import (
+    ENDLESS,
+    NEVER,
+    NOBODY,
+    SETTLED_FALSE,
+    SETTLED_TRUE,
+    Asker,
+    Person,
+    Standing,
+    asker,
+    standing_of,
+)
 
 #: Instants at which one look asks the rules, at most; after that it asks once more, as of now.
 _MOST_MOMENTS: Final = 400
-
-
-class Answer(NamedTuple):
-    """Of all rules of a shop: the members' segments at ``at``, and what is to be watched, as in Standing."""
-
-    segments: tuple[str, ...]
-    until: int
-    left: tuple[int, int, int]
 
 
 class Asking(Struct, frozen=True, gc=False):
@@ -56,7 +59,7 @@ class Look(NamedTuple):
 class Rules:
     """A rule set in force, sorted by shop."""
 
-    __slots__ = ("_common", "_initial", "_named", "rule_set", "version")
+    __slots__ = ("_asked", "_common", "_initial", "_named", "rule_set", "version")
 
     def __init__(self, rule_set: RuleSet) -> None:
         self.rule_set = rule_set
@@ -66,11 +69,20 @@ class Rules:
         self._named = {
             shop: tuple(s for s in rule_set.segments if s.shops is None or shop in s.shops) for shop in named
         }
+        askers = {segment.name: asker(segment.rule) for segment in rule_set.segments}
+        self._asked = {
+            shop: tuple((s.name, askers[s.name]) for s in segments)
+            for shop, segments in (*self._named.items(), ("", self._common))
+        }
         self._initial: dict[tuple[str, int], tuple[int, int, int]] = {}
 
     def of(self, shop_id: str) -> tuple[Segment, ...]:
         """The segments of a shop."""
         return self._named.get(shop_id, self._common)
+
+    def askers(self, shop_id: str) -> tuple[tuple[str, Asker], ...]:
+        """The names and rules of a shop's segments."""
+        return self._asked[shop_id if shop_id in self._named else ""]
 
     def initial(self, shop_id: str, gap: int) -> tuple[int, int, int]:
         """What is to be watched of somebody of whom nothing is known yet."""
@@ -84,22 +96,6 @@ class Rules:
                 left = (1, 1, 1) if each.holds else _least(left, each)
             self._initial[key] = left
         return left
-
-
-def ask(rules: Rules, shop_id: str, person: Person, at: int, policy: Policy) -> Answer:
-    """Which segments ``person`` belongs to at the instant ``at`` (ms), and what may change that."""
-    segments = []
-    until = NEVER
-    left = (ENDLESS, ENDLESS, ENDLESS)
-    today = day_of(at, policy.zone)
-    for segment in rules.of(shop_id):
-        each = standing_of(segment.rule, person, at, today, policy.zone, policy.gap)
-        if each.holds:
-            segments.append(segment.name)
-        if each.until < until:
-            until = each.until
-        left = _least(left, each)
-    return Answer(tuple(segments), until, left)
 
 
 def look(
@@ -120,10 +116,11 @@ def look(
     two looks has its own time.
     """
     rules, other_rules = asking.rules, asking.asked != asking.rules.version
+    askers = rules.askers(shop_id)
+    zone, gap = policy.zone, policy.gap
     changed: dict[str, tuple[int, SegmentCause]] = {}
     members = tuple(told)
-    answer: Answer | None = None
-    at = -1
+    answers: list[Standing] | None = None
     if not other_rules:
         events = _events(asking, person, since, now, policy)
         event = next(events, NEVER)
@@ -131,28 +128,38 @@ def look(
             at = min(due, event)
             if at > now:
                 break
+            today = day_of(at, zone)
             cause: SegmentCause = "time"
             if at == event:
-                cause, event = "event", next(events, NEVER)
-            answer = ask(rules, shop_id, person, at, policy)
-            due = answer.until
-            if answer.segments != members:
-                _note(changed, members, answer.segments, at, cause)
-                members = answer.segments
-    if answer is None or at != now:
-        answer = ask(rules, shop_id, person, now, policy)
-        if other_rules:
-            _note(changed, members, answer.segments, now, "rules")
-        elif answer.segments != members:
-            # What time does to a profile begins with a day.
-            _note(changed, members, answer.segments, start_of(day_of(now, policy.zone), policy.zone), "time")
+                cause, event, answers = "event", next(events, NEVER), None
+            if answers is None:
+                answers = [ask(person, at, today, zone, gap) for _, ask in askers]
+            else:
+                # Without an event, an answer holds until its time has come.
+                for index, (_, ask) in enumerate(askers):
+                    if answers[index].until <= at:
+                        answers[index] = ask(person, at, today, zone, gap)
+            due = min([each.until for each in answers], default=NEVER)
+            members = _note(changed, members, askers, answers, at, cause)
+        else:
+            answers = None
+    if answers is None:
+        today = day_of(now, zone)
+        answers = [ask(person, now, today, zone, gap) for _, ask in askers]
+        # What time does to a profile begins with a day.
+        at, cause = (now, "rules") if other_rules else (start_of(today, zone), "time")
+        members = _note(changed, members, askers, answers, at, cause)
     turns = []
     for name, (when, why) in changed.items():
-        member = name in answer.segments
+        member = name in members
         if member is not (name in told):
-            gone = not member and all(s.name != name for s in rules.of(shop_id))
+            gone = not member and all(other != name for other, _ in askers)
             turns.append(Turn(name, member, when, why, rules.version, version, gone))
-    return Look(list(answer.segments), turns, answer.until, answer.left)
+    until, left = NEVER, (ENDLESS, ENDLESS, ENDLESS)
+    for each in answers:
+        if each is not SETTLED_FALSE and each is not SETTLED_TRUE:
+            until, left = min(until, each.until), _least(left, each)
+    return Look(list(members), turns, until, left)
 
 
 def tell(
@@ -209,13 +216,18 @@ def _events(asking: Asking, person: Person, since: int, now: int, policy: Policy
 
 def _note(
     changed: dict[str, tuple[int, SegmentCause]],
-    before: Sequence[str],
-    after: Sequence[str],
+    before: tuple[str, ...],
+    askers: Sequence[tuple[str, Asker]],
+    answers: Sequence[Standing],
     at: int,
     cause: SegmentCause,
-) -> None:
-    for name in {*before} ^ {*after}:
-        changed[name] = (at, cause)
+) -> tuple[str, ...]:
+    """The members' segments by ``answers``; what differs from ``before`` has changed at ``at``."""
+    members = tuple([name for (name, _), each in zip(askers, answers, strict=True) if each.holds])
+    if members != before:
+        for name in {*before} ^ {*members}:
+            changed[name] = (at, cause)
+    return members
 
 
 def _least(left: tuple[int, int, int], each: Standing) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from streams.domain.cart import CODES, CartOp
@@ -25,6 +26,8 @@ First = tuple[int, int, str]
 #: Bytes of an event id's digest.
 DIGEST_BYTES: Final = 8
 
+
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 LOOKED: Final = 0
 FAVORITED: Final = 1
@@ -42,6 +45,11 @@ class Touch(Struct, array_like=True, frozen=True, gc=False):
     currency: str | None
 
 
+_unpack_touches: Final = msgspec.msgpack.Decoder(list[Touch]).decode
+#: What msgpack puts before a list, followed by its length in four bytes.
+_LIST: Final = b"\xdd"
+
+
 class Session(Struct, array_like=True, gc=False):
     """One session; times in ms.
 
@@ -51,7 +59,8 @@ class Session(Struct, array_like=True, gc=False):
     favorites: (time, id, added) of the latest word on a target; "" is the shop.
     published: the version last sent, 0 if none was.
     by_agent: whether a user agent is known to be a machine's.
-    touches: of items, until the session has closed and the customer's trail has them.
+    touches: of items, until the session has closed and the customer's trail has them; each is packed once,
+    one after the other, and none is read before. touched: how many.
     """
 
     start: int
@@ -69,7 +78,16 @@ class Session(Struct, array_like=True, gc=False):
     is_bot: bool = False
     published: int = 0
     by_agent: bool = False
-    touches: list[Touch] | None = None
+    touches: bytes = b""
+    touched: int = 0
+
+    def give_up_touches(self) -> list[Touch]:
+        """Its touches, which are no more its own."""
+        if not self.touched:
+            return []
+        packed = _LIST + self.touched.to_bytes(4, "big") + self.touches
+        self.touches, self.touched = b"", 0
+        return _unpack_touches(packed)
 
     @property
     def carts(self) -> int:
@@ -105,16 +123,13 @@ class Session(Struct, array_like=True, gc=False):
             self.campaign = _earliest(self.campaign, (t, key, body.campaign))
         if body.is_bot:
             self.is_bot = True
-        if body.user_agent is not None and is_crawler(body.user_agent):
+        if body.user_agent is not None and not self.by_agent and is_crawler(body.user_agent):
             self.by_agent = True
 
     def _touch(self, t: int, kind: int, item: str, body: Visit | Favorite | Cart) -> None:
         price = None if body.price is None else to_amount(body.price)
-        touch = Touch(t, kind, item, body.category, price, body.currency)
-        if self.touches is None:
-            self.touches = [touch]
-        else:
-            self.touches.append(touch)
+        self.touches += _pack((t, kind, item, body.category, price, body.currency))
+        self.touched += 1
 
     def _favorite(self, t: int, key: int, body: Favorite) -> None:
         added = body.action == "add"
@@ -154,8 +169,8 @@ class Session(Struct, array_like=True, gc=False):
             self.cart = (self.cart or []) + other.cart
         self.is_bot = self.is_bot or other.is_bot
         self.by_agent = self.by_agent or other.by_agent
-        if other.touches:
-            self.touches = (self.touches or []) + other.touches
+        self.touches += other.touches
+        self.touched += other.touched
 
 
 def begins(ids: bytes, digest: bytes, at: int) -> bool:

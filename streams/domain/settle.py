@@ -13,6 +13,8 @@ from streams.domain.context import Context
 from streams.domain.disposition import Sale
 from streams.domain.events import Handover
 from streams.domain.facts import SessionFact, TransitionFact, tombstone
+from streams.domain.follow import Fact as LossFact
+from streams.domain.follow import News, follow
 from streams.domain.loss_facts import PurchaseFact
 from streams.domain.motives import Lapse
 from streams.domain.order import OrderRecord, Orders
@@ -22,10 +24,10 @@ from streams.domain.purchase import purchase, withdrawn
 from streams.domain.session import Session, Touch
 from streams.domain.shop import Closed, Shop
 from streams.domain.state import Owed, Visitor
-from streams.domain.trail import News, Trail
+from streams.domain.trail import Trail
 from streams.domain.verdict import judge, relevant, version
 
-Fact = SessionFact | checkup.Fact | PurchaseFact | trail.Fact
+Fact = SessionFact | checkup.Fact | PurchaseFact | LossFact
 
 
 class Step(Struct, gc=False):
@@ -201,7 +203,9 @@ def _follow(step: Step) -> int:
         return visitor.trail_at or NEVER
     if not context.policy.losses:
         # It holds nothing but what customers have said, and what an earlier setting has left.
-        due = trail.forget(step.trail(), context.watermark, context.policy_of, owes=False)
+        due = trail.forget(
+            step.trail(), context.watermark, context.policy_of, _open_since(visitor), owes=False
+        )
         return _keep_trail(step, False, due)
     told: list[Fact] = []
     for shop_id, shop in visitor.shops.items():
@@ -226,13 +230,17 @@ def _follow(step: Step) -> int:
         sales=_sales(step),
         resold=[(shop_id, order_id) for shop_id, ids in step.resold.items() for order_id in ids],
         sold=bool(told),
+        open_since=_open_since(visitor),
+        expired=0 < visitor.trail_at <= context.watermark,
     )
-    followed, due = trail.follow(
-        step.customer_id, step.trail(), news, context.watermark, context.policy_of, unpaid
-    )
+    followed, due = follow(step.customer_id, step.trail(), news, context.watermark, context.policy_of, unpaid)
     step.facts += told
     step.facts += followed
     return _keep_trail(step, bool(told or followed), due)
+
+
+def _open_since(visitor: Visitor) -> dict[str, int]:
+    return {shop_id: shop.sessions[0].start for shop_id, shop in visitor.shops.items() if shop.sessions}
 
 
 def _keep_trail(step: Step, owes: bool, due: int) -> int:

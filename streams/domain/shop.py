@@ -134,11 +134,11 @@ class Shop(Struct, array_like=True, gc=False):
         # A check-up does not look beyond the watermark.
         self.check_at = 1 if t <= watermark else min(self.check_at or NEVER, t)
 
-    def close(self, session: Session) -> list[Touch] | None:
+    def close(self, session: Session) -> list[Touch]:
         """Pack a session away whose verdict is published; gives up what it touched."""
-        start, end, ids, touches = session.start, session.end, session.ids, session.touches
+        start, end, ids, touches = session.start, session.end, session.ids, session.give_up_touches()
         session.start = session.end = 0
-        session.ids, session.touches = b"", None
+        session.ids = b""
         body = _pack(session)
         self.closed.append(Closed(start, end, ids, body, session.visits, session.favorited, session.carts))
         return touches

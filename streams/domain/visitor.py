@@ -17,7 +17,7 @@ from msgspec import Struct
 from schemas.topics import IDENTITIES, INPUTS
 from streams.domain.checkup import AT_ONCE, NEVER
 from streams.domain.context import Context
-from streams.domain.events import Feedback, Handover, Identify, Input, Order
+from streams.domain.events import Feedback, Handover, Input, Introduction, Order
 from streams.domain.facts import tombstone
 from streams.domain.handing import hand_over, identify, inherit
 from streams.domain.motives import Said
@@ -196,10 +196,10 @@ def _take(step: Step, event: Input, room: int) -> int:
 def _meet(step: Step, event: Input, room: int) -> int:
     """Take in who a guest is, or what a guest has handed over."""
     visitor = step.visitor
-    body = cast("Identify | Handover", event.body)
+    body = cast("Introduction | Handover", event.body)
     me = visitor.identity
-    if isinstance(body, Identify):
-        if me is not None and any(claim.id == event.id for claim in me.claims):
+    if isinstance(body, Introduction):
+        if me is not None and me.claimed(event.id, body.shop_id):
             return DUPLICATE
         if room <= 0:
             return REFUSED

@@ -26,7 +26,7 @@ def main() -> None:
         "machine": machine.describe(),
         "load_average": round(machine.load_average(), 1),
     }
-    _, results["state_of_sessions"] = figures.state_size(figures.IDLE, buyers=False)
+    _, results["state_of_sessions"] = figures.state_size(figures.IDLE, alone=True)
     rows, results["state"] = figures.state_size(figures.IDLE)
     print(f"state of an idle customer: {results['state']}", flush=True)
     results["throughput"], results["figures"] = [], []
@@ -37,7 +37,8 @@ def main() -> None:
             folder = Path(made)
             plans = [(throughput.INTERLEAVED, subjects)]
             if name == names[-1]:
-                alone = [throughput.SUBJECTS[each] for each in ("raw", "ebbtide", "ebbtide-buyers")]
+                names_alone = ("raw", "ebbtide", "ebbtide-buyers", "ebbtide-all")
+                alone = [throughput.SUBJECTS[each] for each in names_alone]
                 plans.append((throughput.SCATTERED, alone))
             for shape, wanted in plans:
                 results["throughput"].append(throughput.measure(server, shape, wanted, args.runs, folder))

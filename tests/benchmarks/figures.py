@@ -73,11 +73,11 @@ class Sessions:
         self.count += len(records.get(topics.SESSIONS.name, ()))
 
 
-async def idle_states(shape: workload.Shape, buyers: bool) -> tuple[dict[bytes, bytes], int, int]:
+async def idle_states(shape: workload.Shape, alone: bool) -> tuple[dict[bytes, bytes], int, int]:
     """States of all customers of one partition after all their sessions have closed, by the real engine: the
     rows (the marker among them), how many customers, how many sessions."""
     states, sessions = MemoryStates(), Sessions()
-    settings = Settings(ticks="off", policy=Policy(buyers=buyers))
+    settings = Settings(ticks="off", policy=Policy(buyers=not alone, losses=not alone))
     customers = Customers(settings, states, sessions, lambda *_: True)
     customers.assign(0)
     made, records = workload.make(shape)
@@ -111,8 +111,8 @@ def record(topic: str, partition: int, offset: int, t: int, key: bytes | None, v
     return ConsumerRecord(topic, partition, offset, t, 0, key, value, None, *sizes, ())
 
 
-def state_size(shape: workload.Shape, buyers: bool = True) -> tuple[dict[bytes, bytes], dict[str, Any]]:
-    rows, customers, sessions = asyncio.run(idle_states(shape, buyers))
+def state_size(shape: workload.Shape, alone: bool = False) -> tuple[dict[bytes, bytes], dict[str, Any]]:
+    rows, customers, sessions = asyncio.run(idle_states(shape, alone))
     values = [len(value) for key, value in rows.items() if key != MARKER_KEY]
     values.sort()
     return rows, {

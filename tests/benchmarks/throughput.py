@@ -39,8 +39,8 @@ class Subject:
     module: str
     title: str
     events: int | None = None
-    #: Ebbtide's rate is to be at least this many times the subject's; 0 if nothing is asked for. With buyers,
-    #: the share of its rate without them.
+    #: Ebbtide's rate is to be at least this many times the subject's; 0 if nothing is asked for. Of more of
+    #: Ebbtide, the share of its rate with sessions alone.
     target: float = 0.0
     #: How often it reads all there is.
     passes: int = 1
@@ -51,8 +51,17 @@ SUBJECTS: Final = {
     subject.name: subject
     for subject in (
         Subject("raw", "raw", "raw read (aiokafka getmany)", target=0.2, passes=2),
-        Subject("ebbtide", "ebbtide", "Ebbtide, sessions", env={"EBBTIDE_BUYERS": "0"}),
-        Subject("ebbtide-buyers", "ebbtide", "Ebbtide, sessions and buyers", target=0.85),
+        Subject(
+            "ebbtide", "ebbtide", "Ebbtide, sessions", env={"EBBTIDE_BUYERS": "0", "EBBTIDE_LOSSES": "0"}
+        ),
+        Subject(
+            "ebbtide-buyers",
+            "ebbtide",
+            "Ebbtide, sessions, buyers and segments",
+            target=0.85,
+            env={"EBBTIDE_LOSSES": "0"},
+        ),
+        Subject("ebbtide-all", "ebbtide", "Ebbtide, all of it", target=0.5),
         Subject("faust", "stock_faust", "stock Faust, Table", events=15_000, target=25),
         Subject("quix", "quix", "Quix Streams, state and changelog", events=200_000, target=2),
         Subject("bytewax", "bytewax_flow", "Bytewax, state and recovery", events=200_000, target=2),

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas import topics
-from streams.adapters.codec import decode_handovers, encode_handover
+from streams.adapters.handovers import decode_handovers, encode_handover
 from streams.domain.context import Context
 from streams.domain.events import Handover, Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
@@ -56,7 +56,8 @@ class World:
 
     def hand(self, handover: Handover) -> None:
         """As the producer does: into the receiver's partition."""
-        log = self.handed[self.partition_of[handover.customer_id]]
+        assert handover.partition == self.partition_of[handover.customer_id]
+        log = self.handed[handover.partition]
         log.append(Record(len(log), handover.customer_id.encode(), encode_handover(handover)))
 
     def restart(self) -> None:
@@ -66,7 +67,7 @@ class World:
     def settle(self, watermark: int) -> None:
         """All handovers arrive, and time passes until nobody is due at ``watermark`` any more."""
         for _ in range(200):
-            if not any([worker.go_on(watermark) for worker in self.workers]):
+            if not sum(worker.go_on(watermark) for worker in self.workers):
                 return
         raise AssertionError("somebody stays due, so a worker would never rest")
 

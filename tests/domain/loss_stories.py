@@ -47,8 +47,8 @@ NUDGES: Final = [0, 1, -1, 15 * MINUTE, -15 * MINUTE]
 DAYS: Final = 3
 ZONES: Final = {"london": "Europe/London", "shanghai": "Asia/Shanghai"}
 SHOPS: Final = ["london", "shanghai", "elsewhere"]
-#: The horizon spans a whole story: whatever order it is delivered in is disorder inside it. Three events at
-#: once are a bot's.
+#: The horizon spans a whole story: whatever order it is delivered in is disorder inside it. Two looks at
+#: once are a bot's, unless the session goes on.
 POLICY: Final = Policy(
     zone="America/New_York",
     horizon=4 * DAY,
@@ -57,7 +57,8 @@ POLICY: Final = Policy(
     lapsed_after=2 * DAY,
     prospect_memory=DAY,
     buyer_memory=4 * DAY,
-    bot_events=3,
+    bot_events=2,
+    bot_dwell=10 * MINUTE,
 )
 CATEGORIES: Final = {"green": "tea", "black": "tea", "mug": "cups", "thing": None}
 ITEMS: Final = list(CATEGORIES)
@@ -97,7 +98,7 @@ _DRAW = st.tuples(
 
 
 class _Scene:
-    """Up to three events that go together, as the small numbers say; their ids are unique to ``number``."""
+    """Up to four events that go together, as the small numbers say; their ids are unique to ``number``."""
 
     def __init__(self, number: int, drawn: tuple[int, int, int, tuple[int, int, int], int]) -> None:
         self.slot, kind, who, details, self.nudge = drawn
@@ -112,18 +113,25 @@ class _Scene:
             item = self.pick(ITEMS)
             if kind != 3:
                 self.visit(item)
+            if kind == 2:
+                # Two looks at once, but then it goes on for a while, if that arrives in time.
+                self.visit(item)
+                self.nudge = 3
             if kind >= 2:
                 self.later([0, 0, 1, 7])
                 self.pick([self.favorite, self.cart])(item)
         elif kind <= 5:
-            # Seen here, bought there.
+            # Seen here, bought there, or here; and perhaps taken back.
             item = self.pick(ITEMS)
             self.visit(item)
             if kind == 5:
                 self.pick([self.visit, self.favorite, self.cart])(self.pick([item, "green", "black"]))
-            self.shop = SHOPS[(who + 1) % 3]
+            self.shop = SHOPS[(who + self.pick([1, 1, 2, 0])) % 3]
             self.later([0, 1, 2, 4, 8])
             self.order([item])
+            if self.pick([False, False, True]):
+                self.later([8, 7, 3, 1])
+                self.amend(self.order_id)
         elif kind <= 8:
             self.order(self.pick([["black"], ["mug"], ["green", "mug"], ["black", "thing", "black"], []]))
             if kind == 8:

@@ -1,5 +1,5 @@
-"""Laws of identities: whatever the order, the cuts and the partitions, the facts are those of the reference in
-which the events that were claimed of a guest carry the customer's id."""
+"""Laws of identities: whatever the order, the cuts and the partitions, the facts are those of the reference,
+in which the events that were claimed of a guest carry the customer's id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from schemas import topics
-from streams.domain.events import ArrivalTime, EventTime, Identify, Input
+from streams.domain.events import ArrivalTime, EventTime, Input, Introduction
 from streams.domain.facts import SessionFact
 from streams.domain.loss_facts import PurchaseFact
 from streams.domain.policy import MINUTE
@@ -35,8 +35,8 @@ def identify(
     t: int, event_id: str, heir: str = CUSTOMER, guest: str = GUEST, shop: str | None = None
 ) -> Input:
     """An identify event at ``t`` ms."""
-    body: Any = Identify(
-        event_id=event_id, occurred_at=t, customer_id=guest, identified_as=heir, shop_id=shop
+    body: Any = Introduction(
+        event_id=event_id, occurred_at=t, customer_id=guest, identified_as=heir, shop_id=shop, partition=0
     )
     digest = xxh3_64_intdigest((chr(IDENTITIES) + event_id).encode())
     return Input(IDENTITIES, 0, digest, EventTime(t), ArrivalTime(t), body, b"{}")
@@ -60,7 +60,10 @@ def deliver(events: Sequence[Input], partition_of: dict[str, int]) -> list[Input
     for event in events:
         place = partition_of[event.body.customer_id], event.topic
         offset = offsets[place] = offsets.get(place, -1) + 1
-        out.append(msgspec.structs.replace(event, offset=offset))
+        body: Any = event.body
+        if isinstance(body, Introduction):
+            body = msgspec.structs.replace(body, partition=partition_of[body.identified_as])
+        out.append(msgspec.structs.replace(event, offset=offset, body=body))
     return out
 
 
@@ -99,7 +102,7 @@ partitions = st.sampled_from(
 def test_any_interleaving_over_two_partitions_ends_in_the_facts_of_the_reference(
     events: list[Input], identities: list[Input], partition_of: dict[str, int], data: st.DataObject
 ) -> None:
-    """Any order, duplicates, batches cut anywhere, handovers early or late, each partition at its own time."""
+    """Any order, duplicates, batches cut anywhere, handovers early or late, each at its own time."""
     everything = [*events, *identities]
     again = data.draw(st.lists(st.sampled_from(everything), max_size=4))
     delivery = deliver(data.draw(st.permutations(everything + again)), partition_of)

@@ -270,7 +270,7 @@ def test_other_rules_find_everyone_as_if_they_had_always_been(
     events: list[Input], before: dict[str, Any], after: dict[str, Any], when: int
 ) -> None:
     """Published in the middle: gone segments are left by tombstones, and all goes on by the new rules."""
-    end = max(event.t for event in events) + 3 * DAY
+    end = max(START + when, max(event.t for event in events) + 3 * DAY)
     early = [event for event in events if event.t <= START + when]
     late = [event for event in events if event.t > START + when]
     floor = Floor(compiled({f"old-{name}": rule for name, rule in before.items()}))

@@ -34,6 +34,7 @@ from streams.adapters.clickhouse import (
     sql_dir,
 )
 from streams.adapters.codec import Rejected, dead_letter_headers
+from streams.adapters.erasing import ERASED_SCHEMA, RECORDS_SCHEMA
 from streams.adapters.loss_rows import (
     ITEM_DAYS_SCHEMA,
     LEAKS_SCHEMA,
@@ -57,7 +58,7 @@ from streams.adapters.rows import (
 from streams.domain.facts import SessionFact, tombstone
 from streams.domain.policy import DAY, MINUTE
 from streams.settings import Settings
-from tests.builders import NOON, cart, favorite, line, order, record, visit
+from tests.builders import NOON, cart, favorite, feedback, line, order, record, visit
 
 SETTINGS = Settings()
 EXAMPLES: Final = Path(__file__).parents[2] / "schemas" / "examples"
@@ -71,6 +72,7 @@ OF_FACTS: Final = {
     "leaks": LEAKS_SCHEMA,
     "reasons": REASONS_SCHEMA,
     "segments": SEGMENTS_SCHEMA,
+    "erased": ERASED_SCHEMA,
 }
 #: All of them, and those that are of no one partition, or say it themselves.
 TOLD: Final = {**OF_FACTS, "segment-runs": SEGMENT_RUNS_SCHEMA, "shops": SHOPS_SCHEMA}
@@ -147,6 +149,7 @@ def test_migrate_creates_the_database_that_is_missing(clickhouse: str, database:
         ("late_events", LATE_EVENTS_SCHEMA),
         ("dead_letters", DEAD_LETTERS_SCHEMA),
         ("ingest", INGEST_SCHEMA),
+        ("erased_records", RECORDS_SCHEMA),
         ("events", EVENTS_SCHEMA),
     ],
 )
@@ -247,6 +250,8 @@ def test_every_kind_of_event_is_stored_and_what_is_refused_is_not(client: Client
         record("carts", cart(quantity=3, price="2.5", cart_id="k1")),
         record("orders", order(lines=lines, total=None)),
         record("orders", order(NOON + 1, "refunded", refund_amount="1.25"), offset=1),
+        record("feedback", feedback(rating=2, item_id="i1")),
+        record("feedback", feedback(NOON + 1, "reply", reply_ms=90_000_000), offset=1),
     ]
     store.insert("events", event_rows(said, SETTINGS))
     assert rows(
@@ -254,9 +259,17 @@ def test_every_kind_of_event_is_stored_and_what_is_refused_is_not(client: Client
     ) == [
         ("carts", "add", None, 3, Decimal("2.5")),
         ("favorites", "add", "shop", None, None),
+        ("feedback", "review", None, None, None),
+        ("feedback", "reply", None, None, None),
         ("orders", "placed", None, None, None),
         ("orders", "refunded", None, None, None),
         ("visits", "visit", None, None, None),
+    ]
+    assert rows(
+        client, "SELECT rating, reply_ms, item_id FROM events WHERE topic = 'feedback' ORDER BY offset"
+    ) == [
+        (2, None, "i1"),
+        (None, 90_000_000, None),
     ]
     assert rows(client, "SELECT url, channel, is_bot FROM events WHERE topic = 'visits'") == [
         ("https://x", "ads", True)
@@ -268,11 +281,15 @@ def test_every_kind_of_event_is_stored_and_what_is_refused_is_not(client: Client
 
 
 def test_the_stored_digest_is_what_clickhouse_computes(client: Client, store: Store) -> None:
-    said = [record("visits", visit(event_id="ë")), record("orders", order(event_id="ë"))]
+    said = [
+        record("visits", visit(event_id="ë")),
+        record("orders", order(event_id="ë")),
+        record("feedback", feedback(action="complaint", event_id="ë")),
+    ]
     store.insert("events", event_rows(said, SETTINGS))
-    index = "indexOf(['visits', 'favorites', 'carts', 'orders'], topic) - 1"
+    index = "indexOf(['visits', 'favorites', 'carts', 'orders', 'feedback'], topic) - 1"
     own = f"xxh3(concat(char({index}), event_id))"
-    assert rows(client, f"SELECT count() FROM events WHERE id = {own}") == [(2,)]
+    assert rows(client, f"SELECT count() FROM events WHERE id = {own}") == [(3,)]
 
 
 def test_a_topic_prefix_is_not_stored(client: Client, store: Store) -> None:
@@ -300,12 +317,20 @@ def test_a_batch_may_span_more_months_than_a_server_takes_by_default(client: Cli
     assert rows(client, "SELECT count(), uniqExact(toYYYYMM(started_at)) FROM sessions FINAL") == [(200, 200)]
 
 
-def test_a_session_stored_before_it_had_a_day_has_that_of_utc(client: Client) -> None:
-    client.command(
-        "INSERT INTO sessions (session_id, started_at, version)"
-        " VALUES (repeat('0', 32), '2026-03-02 23:59:59', 1)"
-    )
-    assert rows(client, "SELECT day, bot_by FROM sessions FINAL") == [(date(2026, 3, 2), None)]
+def test_what_was_stored_before_a_column_was_there_is_read_with_it(database: str) -> None:
+    """As a release with 14 migrations left it."""
+    folder = sql_dir() / "migrations"
+    with closing(connect(database)) as client:
+        for name in MIGRATIONS[:14]:
+            client.command((folder / name).read_text())
+        client.command(
+            "INSERT INTO sessions (session_id, started_at) VALUES (repeat('0', 32), '2026-03-02 23:59:59')"
+        )
+        client.command("INSERT INTO events (topic, event_id) VALUES ('visits', 'e1')")
+        migrate(database)
+        assert rows(client, "SELECT day, bot_by FROM sessions FINAL") == [(date(2026, 3, 2), None)]
+        assert rows(client, "SELECT event_id, rating, reply_ms FROM events FINAL") == [("e1", None, None)]
+        assert rows(client, "SELECT day, sessions FROM loss_by_shop_day") == [(date(2026, 3, 2), 1)]
 
 
 @pytest.mark.parametrize("unit", ["minute", "hour", "day"])

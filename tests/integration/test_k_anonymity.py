@@ -306,19 +306,24 @@ def test_k_who_left_must_have_gone_elsewhere(client: Client, into: Store, others
     assert len(ours(client)) == listed
 
 
-def test_who_left_after_another_category_hides_nobody(client: Client, into: Store) -> None:
-    """All who left after tea bought the one tea of s2: its catalogue would tell who."""
+def test_who_left_for_another_category_hides_nobody(client: Client, into: Store) -> None:
+    """All who left for tea bought the one tea of s2: its catalogue would tell who. So with tea and cups."""
     tea, cups = {"categories": ["tea"], "to_item_ids": ["t"]}, {"categories": ["cups"], "to_item_ids": ["c"]}
     both = {"categories": ["cups", "tea"], "to_item_ids": ["c", "t"]}
     leaks = [
-        *crowd(11, "t", **tea),
-        *crowd(1, "tc", **both),
-        *crowd(10, "c", **cups),
+        *crowd(12, "t", **tea),
+        *crowd(12, "tc", **both),
+        *crowd(12, "c", **cups),
         *crowd(40, "x", categories=["cups"], to_shop_id="s3", to_item_ids=["y"]),
     ]
     store(into, {"leaks": leaks})
     reach(into, TOLD)
-    assert ours(client).keys() == {("s2", None), ("s2", "c"), ("s3", None), ("s3", "y")}
+    found = client.query(
+        "SELECT categories, to_shop_id, to_item_id FROM leak_destinations ORDER BY ALL"
+    ).result_rows
+    assert found == [
+        (["cups"], shop, item) for shop, item in (("s2", "c"), ("s2", None), ("s3", "y"), ("s3", None))
+    ]
 
 
 def test_a_week_is_told_when_the_last_partition_has_come_to_where_it_cannot_change(
@@ -336,7 +341,7 @@ def test_a_week_is_told_when_the_last_partition_has_come_to_where_it_cannot_chan
 
 
 def test_a_buyer_of_many_orders_is_one(client: Client, into: Store) -> None:
-    often: Sequence[Fact] = [leak("often", order_id=f"o{n}") for n in range(30)]
+    often: Sequence[Fact] = [leak("often", order_id=f"o{n}") for n in range(4)]
     store(into, {"leaks": [*often, *crowd(8, "b"), *crowd(20, "c", to_shop_id="s3")]})
     reach(into, TOLD)
     assert ("s2", None) not in ours(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,6 +13,8 @@ from clickhouse_connect.driver.client import Client
 from streams.adapters.clickhouse import Store, connect, migrate
 from streams.domain.facts import Stage, session_id, transition_id
 from streams.domain.policy import DAY, HOUR, MINUTE
+from streams.sources.causes import Cause, Causes
+from tests.benchmarks.reasons import macro_f1, paired, run, said, scores, shuffled
 from tests.integration.stored import Fact, ms, store
 
 #: A week after the first move that is known: what is usual is known in full.
@@ -212,3 +215,27 @@ def test_bots_are_left_out_and_stand_beside(client: Client, into: Store) -> None
 def test_a_reason_taken_back_is_in_no_view(client: Client, into: Store) -> None:
     store(into, {"reasons": [reason("ann"), {**reason("ann"), "version": 2, "is_deleted": True}]})
     assert told(client, "loss_reasons_with_bots") == []
+
+
+def test_planted_causes_are_found_and_shuffled_ones_are_not(database: str) -> None:
+    """A small ``make bench-reasons``: from events through the engine and the tables to the view."""
+    source = Causes(each=12)
+    truth, by_view = source.truth(), said(database, run(source))
+    found = scores(paired(truth, by_view))
+    assert all(score.right for score in found.values())
+    assert macro_f1(found) >= 0.75
+    assert macro_f1(scores(paired(shuffled(truth, random.Random(1)), by_view))) <= 0.3
+
+
+def test_saying_unknown_or_nothing_counts_against_recall() -> None:
+    pairs: list[tuple[Cause, str]] = [
+        ("price", "price"),
+        ("price", "unknown"),
+        ("price", "nothing"),
+        ("price", "market"),
+        ("natural", "price"),
+    ]
+    found = scores(pairs)
+    assert (found["price"].precision, found["price"].recall) == (1 / 2, 1 / 4)
+    assert (found["natural"].precision, found["natural"].recall, found["natural"].f1) == (0, 0, 0)
+    assert macro_f1(found) == pytest.approx((1 / 3 + 0) / 2)

@@ -171,6 +171,14 @@ def newest_stamps(settings: Settings, names: Sequence[str]) -> dict[Partition, i
     return asyncio.run(_with_consumer(settings, _partitions(settings, names), _newest_stamps))
 
 
+def retention(settings: Settings, names: Sequence[str]) -> dict[str, int | None]:
+    """How long (ms) the broker keeps records of each topic; None for ever. Raises AdminError."""
+    with _admin(settings) as admin:
+        found = _configs(admin, names)
+    kept = {name: int(config.get("retention.ms") or -1) for name, config in found.items()}
+    return {name: None if ms < 0 else ms for name, ms in kept.items()}
+
+
 # -- the clients
 
 
