@@ -4,25 +4,29 @@ in which the events that were claimed of a guest carry the customer's id."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from schemas import topics
-from streams.domain.events import ArrivalTime, EventTime, Input, Introduction
-from streams.domain.facts import SessionFact
+from streams.domain.checkup import NEVER
+from streams.domain.events import ArrivalTime, EventTime, Input, Introduction, Order, Visit
+from streams.domain.facts import ProfileFact, SessionFact
 from streams.domain.loss_facts import PurchaseFact
 from streams.domain.policy import MINUTE
+from streams.domain.state import header
 from streams.domain.visitor import APPLIED, DUPLICATE, REFUSED
 from tests.domain import loss_reference
 from tests.domain.identity_reference import attributed
 from tests.domain.identity_worker import NEVER_CUT, Cut, World
 from tests.domain.reference import sessions
-from tests.domain.stories import POLICY, story
+from tests.domain.stories import POLICY, make, story
 from tests.domain.test_laws import Run, laws, ordered
 
 IDENTITIES = topics.INPUTS.index(topics.IDENTITIES)
@@ -167,3 +171,110 @@ def test_a_cut_at_any_record_written_changes_nothing(
         except Cut:
             world.restart()
     check(world, events, [e for e in delivery if e.topic == IDENTITIES], watermark)
+
+
+@laws
+@given(story(), identifications(others=False), st.data())
+def test_handovers_twice_and_in_another_order_change_nothing(
+    events: list[Input], identities: list[Input], data: st.DataObject
+) -> None:
+    """What the guest's partition sends is a set: the customer's takes it in any order, however often."""
+    partition_of = {GUEST: 0, CUSTOMER: 1, OTHER: 1}
+    delivery = deliver(data.draw(st.permutations([*events, *identities])), partition_of)
+    world = World(POLICY, partition_of, {})
+    guest, customer = world.workers
+    waiting = [e for e in delivery if partition_of[e.body.customer_id] == 0]
+    while waiting:
+        size = data.draw(st.integers(1, len(waiting)))
+        guest.handle(waiting[:size], data.draw(st.integers(EARLIEST, EARLIEST + POLICY.horizon)))
+        waiting = waiting[size:]
+    log = world.handed[1]
+    told = data.draw(st.permutations(log + data.draw(st.lists(st.sampled_from(log), max_size=3))))
+    world.handed[1] = [replace(record, offset=offset) for offset, record in enumerate(told)]
+    while customer.waiting():
+        handed = data.draw(st.integers(1, customer.waiting()))
+        customer.handle([], data.draw(st.integers(EARLIEST, EARLIEST + POLICY.horizon)), handed)
+    customer.handle([e for e in delivery if partition_of[e.body.customer_id] == 1], EARLIEST)
+    watermark = EARLIEST + POLICY.horizon + POLICY.gap
+    world.settle(watermark)
+    check(world, events, [e for e in delivery if e.topic == IDENTITIES], watermark)
+
+
+@laws
+@given(story(), st.lists(st.tuples(st.booleans(), st.integers(0, 26)), max_size=3), partitions)
+def test_two_known_customers_never_merge(
+    events: list[Input], said: list[tuple[bool, int]], partition_of: dict[str, int]
+) -> None:
+    """Both have been guests' customers: whatever says that one is the other is refused, and nothing moves."""
+    partition_of = {**partition_of, "g": 0, "h": 1}
+    known = [identify(10**9, "k0", CUSTOMER, guest="g"), identify(10**9, "k1", GUEST, guest="h")]
+    world = World(POLICY, partition_of, {})
+    pairs = [
+        identify(10**9 + slot * 15 * MINUTE, f"i{n}", *((GUEST, CUSTOMER) if which else (CUSTOMER, GUEST)))
+        for n, (which, slot) in enumerate(said)
+    ]
+    delivery = deliver([*known, *events, *pairs], partition_of)
+    for first in (True, False):
+        for number, worker in enumerate(world.workers):
+            mine = [e for e in delivery if partition_of[e.body.customer_id] == number]
+            worker.handle([e for e in mine if (e.body.event_id in ("k0", "k1")) == first], EARLIEST)
+        for worker in world.workers:
+            worker.handle([], EARLIEST, worker.waiting())
+    watermark = EARLIEST + POLICY.horizon + POLICY.gap
+    world.settle(watermark)
+    assert sum(worker.tally[REFUSED] for worker in world.workers) == len(pairs)
+    check(world, events, [], watermark)
+
+
+def test_two_guests_who_are_said_to_be_each_other_hand_over_once_and_for_all() -> None:
+    """What is handed over is never handed on, so it does not go round."""
+    partition_of = {GUEST: 0, CUSTOMER: 1, OTHER: 1}
+    events = [make(10**9, "a", Visit, customer_id=GUEST), make(10**9, "b", Visit, customer_id=CUSTOMER)]
+    said = [identify(10**9 + 1, "i", CUSTOMER, GUEST), identify(10**9 + 1, "j", GUEST, CUSTOMER)]
+    delivery = deliver([*events, *said], partition_of)
+    world = World(POLICY, partition_of, {})
+    for number, worker in enumerate(world.workers):
+        worker.handle([e for e in delivery if partition_of[e.body.customer_id] == number], EARLIEST)
+    world.settle(end_of(events))
+    found = {(row["customer_id"], row["visits"]) for row in world.standing(SessionFact)}
+    assert found == {(CUSTOMER, 1), (GUEST, 1)}
+    assert [len(log) for log in world.handed] == [2, 2]
+
+
+def test_a_profile_that_a_crash_may_have_kept_back_is_taken_back_with_the_guest() -> None:
+    """It was sent, or it was not: once the guest is the customer, it is not there."""
+    partition_of = {GUEST: 0, CUSTOMER: 1, OTHER: 1}
+    events = [make(10**9, f"e{n}", Visit, customer_id=GUEST) for n in range(2)]
+    delivery = deliver([*events, identify(10**9, "i")], partition_of)
+    world = World(POLICY, partition_of, {})
+    guest = world.workers[0]
+    guest.handle(delivery[:1], 10**9 + POLICY.gap + 1)
+    # Cut after the state, the marker, the session and the profile.
+    world.fuse = 4
+    with pytest.raises(Cut):
+        guest.handle(delivery[1:2], 10**9 + POLICY.gap + 1)
+    assert [row["customer_id"] for row in world.standing(ProfileFact)] == [GUEST]
+    world.fuse = NEVER_CUT
+    world.restart()
+    guest.handle(delivery[1:], 10**9 + POLICY.gap + 1)
+    world.settle(10**9 + POLICY.gap + 1)
+    assert [row["customer_id"] for row in world.standing(ProfileFact)] == [CUSTOMER]
+
+
+def test_after_the_last_timer_nothing_is_left_of_guest_and_customer() -> None:
+    """Claims, what was handed over and who is known are remembered for a time, and then no more."""
+    partition_of = {GUEST: 0, CUSTOMER: 1, OTHER: 1}
+    placed = make(10**9, "o", Order, customer_id=GUEST, action="placed", order_id="o1")
+    delivery = deliver([placed, identify(10**9, "i")], partition_of)
+    world = World(POLICY, partition_of, {})
+    world.workers[0].handle(delivery, EARLIEST)
+    watermark = end_of(delivery)
+    for _ in range(200):
+        world.settle(watermark)
+        left = [state for worker in world.workers for state in worker.states.values()]
+        if not left:
+            break
+        watermark = min(header(state)[0] for state in left)
+        assert watermark < NEVER
+    assert not any(worker.states for worker in world.workers)
+    assert [row["customer_id"] for row in world.standing(SessionFact)] == [CUSTOMER]
