@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -59,7 +60,7 @@ def instants(events: Sequence[Input], segments: Segments, end: int, policy: Poli
 def _known(events: Sequence[Input], now: int, policy: Policy) -> dict[str, Any]:
     activity = sorted(
         (e for e in events if not (isinstance(e.body, Order) and e.body.action != "placed")),
-        key=lambda e: e.t,
+        key=lambda e: (e.t, e.id),
     )
     if not activity:
         return {}
@@ -76,6 +77,7 @@ def _known(events: Sequence[Input], now: int, policy: Policy) -> dict[str, Any]:
             kind = "favorites"
         if kind:
             counted.append((kind, (today - day).days))
+    counted += [("carted", age) for age in _carted(activity, today, policy)]
     net, days, at, categories = Decimal(0), set(), [], []
     for event in activity:
         body = event.body
@@ -106,6 +108,30 @@ def _known(events: Sequence[Input], now: int, policy: Policy) -> dict[str, Any]:
         "recency_days": (today - max(days)).days if days else None,
         "preferred_categories": categories,
     }
+
+
+def _carted(activity: Sequence[Input], today: date, policy: Policy) -> Iterator[int]:
+    """How many days ago each session began that left something in the cart."""
+    sessions: list[list[Input]] = []
+    for event in activity:
+        if sessions and event.t - sessions[-1][-1].t <= policy.gap:
+            sessions[-1].append(event)
+        else:
+            sessions.append([event])
+    for session in sessions:
+        cart: dict[str | None, int] = {}
+        for event in session:
+            body = event.body
+            if not isinstance(body, Cart):
+                continue
+            if body.action == "clear":
+                cart = {}
+            elif body.action == "add":
+                cart[body.item_id] = cart.get(body.item_id, 0) + body.quantity
+            else:
+                cart[body.item_id] = body.quantity if body.action == "set" else 0
+        if any(cart.values()):
+            yield (today - local_date(session[0].t, policy.zone)).days
 
 
 def _holds(rule: Any, known: Mapping[str, Any], now: int) -> bool:

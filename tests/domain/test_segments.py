@@ -47,6 +47,9 @@ CONDITIONS = [
     "favorites_4d <= 0",
     "carts_1d >= 1",
     "carts_3d > 1",
+    "carted_1d >= 1",
+    "carted_2d == 0",
+    "carted_4d != 1",
     "orders_1d == 0",
     "orders_4d >= 2",
     "orders_30d != 1",
@@ -92,7 +95,9 @@ def _events(number: int, drawn: tuple[int, int, int, int]) -> list[Input]:
         action = "add" if detail < 4 else "remove"
         return [make(t, f"e{number}", Favorite, action=action, item_id="a", **common)]
     if kind < 8:
-        return [make(t, f"e{number}", Cart, action="add", item_id="a", **common)]
+        action = ("add", "add", "set", "remove", "clear", "add")[detail]
+        item = None if action == "clear" else "a"
+        return [make(t, f"e{number}", Cart, action=action, item_id=item, quantity=day % 3, **common)]
     order = {
         "order_id": f"o{number}",
         "total": Decimal(10),
