@@ -175,7 +175,7 @@ def _gone_late(
 
 
 def _blanked(letter: ConsumerRecord, erased: Mapping[bytes, Erasure]) -> ConsumerRecord:
-    if not names_erased(letter.key, letter.value, {name: each.erased_at for name, each in erased.items()}):
+    if not names_erased(letter.key, letter.value, erased):
         return letter
     headers = tuple(
         (name, BLANK_DETAIL.encode() if name == "ebbtide-detail" else value) for name, value in letter.headers

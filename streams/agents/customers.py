@@ -36,10 +36,10 @@ from streams.agents import erasing
 from streams.agents.partition import Partition, Step
 from streams.agents.published import Take, take_models, take_rules, take_shops
 from streams.agents.rule_run import RuleRun
+from streams.agents.telling import counted, late_event, too_many
 from streams.domain.events import Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
 from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
-from streams.domain.policy import Policy
 from streams.domain.progress import (
     MARKER_KEY,
     RUN_KEY,
@@ -294,33 +294,18 @@ class Customers:
         late = [event for event, kind in step.answers if kind == LATE]
         if late:
             records: list[Outgoing] = [
-                (event.body.customer_id.encode(), self._late_event(event, number, watermark), _NO_HEADERS)
+                (event.body.customer_id.encode(), late_event(event, number, watermark), _NO_HEADERS)
                 for event in late
             ]
             await self._send(number, {self._settings.topic(topics.LATE_EVENTS.name): records})
         for event, kind in step.answers:
             if kind == REFUSED:
-                letter = _too_many(event, self._policy)
+                letter = too_many(event, self._policy)
                 await self._dead_letters(topics.INPUTS[event.topic].name, number, [letter])
 
     async def _ingest(self, number: int, partition: Partition, indexes: Iterable[int]) -> None:
         """Send the counts so far of the topics at ``indexes``."""
-        records: list[Outgoing] = []
-        for index in indexes:
-            topic, progress = topics.INPUTS[index].name, partition.progress
-            applied, duplicate, late, rejected = progress.counts[index]
-            value = {
-                "topic": topic,
-                "partition": number,
-                "next_offset": progress.done[index] + 1,
-                "received": progress.received[index],
-                "applied": applied,
-                "duplicate": duplicate,
-                "late": late,
-                "rejected": rejected,
-                "watermark": partition.settled,
-            }
-            records.append((f"{topic}:{number}".encode(), _encode(value), _NO_HEADERS))
+        records: list[Outgoing] = [(*counted(number, partition, index), _NO_HEADERS) for index in indexes]
         await self._send(number, {self._settings.topic(topics.INGEST.name): records})
 
     async def _report(self, number: int, run: RuleRun) -> None:
@@ -329,23 +314,6 @@ class Customers:
         if (told := run.report(number)) is not None:
             records: list[Outgoing] = [(b"%d" % number, _encode(told), _NO_HEADERS)]
             await self._send(number, {self._settings.topic(topics.SEGMENT_RUNS.name): records})
-
-    def _late_event(self, event: Input, number: int, watermark: int) -> bytes:
-        body = event.body
-        return _encode(
-            {
-                "topic": topics.INPUTS[event.topic].name,
-                "partition": number,
-                "offset": event.offset,
-                "event_id": body.event_id,
-                "customer_id": body.customer_id,
-                "shop_id": body.shop_id,
-                "occurred_at": event.t,
-                "arrived_at": event.arrived,
-                "watermark": watermark,
-                "body": event.raw.decode(),
-            }
-        )
 
     def _by_topic(self, facts: Iterable[tuple[bytes, Fact]]) -> dict[str, list[Outgoing]]:
         found: dict[str, list[Outgoing]] = {topic: [] for topic in self._topic_of.values()}
@@ -356,17 +324,6 @@ class Customers:
     async def _dead_letters(self, name: str, number: int, rejected: Sequence[Rejected]) -> None:
         records = [(r.key, r.value, dead_letter_headers(r, name, number)) for r in rejected]
         await self._send(number, {self._settings.topic(topics.DEAD_LETTERS.name): records})
-
-
-def _too_many(event: Input, policy: Policy) -> Rejected:
-    return Rejected(
-        offset=event.offset,
-        arrived=event.arrived,
-        reason=RejectReason.TOO_MANY_EVENTS,
-        detail=f"the customer has {policy.max_events} events inside the horizon already",
-        key=event.body.customer_id.encode(),
-        value=event.raw,
-    )
 
 
 def register(app: WorkerApp, settings: Settings) -> Customers:

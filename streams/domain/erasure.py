@@ -7,7 +7,7 @@ of a customer as new as any.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -52,6 +52,6 @@ def names(key: bytes | None, value: bytes | None) -> Iterator[bytes]:
         yield from _BETWEEN.split(value[:_SEARCHED])
 
 
-def names_erased(key: bytes | None, value: bytes | None, erased: Erased) -> bool:
+def names_erased(key: bytes | None, value: bytes | None, erased: Collection[bytes]) -> bool:
     """Whether a refused record names anybody who was erased, whenever that was."""
     return bool(erased) and any(digest(name) in erased for name in set(names(key, value)))
