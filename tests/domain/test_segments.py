@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
@@ -368,3 +369,24 @@ def test_an_event_that_can_change_nothing_has_nobody_looked_at() -> None:
     floor.pass_to(START + 3 * HOUR)
     [shop] = decode(floor.states["c"]).shops.values()
     assert shop.person != b""
+
+
+def test_at_most_one_event_in_twenty_has_somebody_looked_at() -> None:
+    """Pages, favorites and carts in the shares of Taobao's UserBehavior data, by the ready-made rules."""
+    floor, chance, n, paid = Floor(READY_MADE), Random(7), 0, 0
+    kinds = [Visit] * 896 + [Favorite] * 29 + [Cart] * 55
+    for customer in map(str, range(40)):
+        t = START + chance.randrange(DAY)
+        for _ in range(chance.randrange(1, 6)):
+            for _ in range(chance.randrange(4, 13)):
+                t += chance.randrange(4 * MINUTE)
+                kind, n = chance.choice(kinds), n + 1
+                fields = {} if kind is Visit else {"action": "add", "item_id": "a"}
+                event = make(t, f"e{n}", kind, customer_id=customer, **fields)
+                floor.pass_to(t - 1)
+                floor.take([event], t - 1)
+                [shop] = decode(floor.states[customer]).shops.values()
+                paid += shop.stirred == t
+            t += chance.randrange(HOUR, 20 * HOUR)
+    assert n > 500
+    assert 0 < paid <= n // 20, f"{paid} of {n}"
