@@ -6,6 +6,7 @@ of a customer as new as any.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -48,8 +49,19 @@ def names(key: bytes | None, value: bytes | None) -> Iterator[bytes]:
     if key:
         yield key
     if value:
-        yield from _NAMED.findall(value)
+        for named in _NAMED.findall(value):
+            yield named
+            yield _unescaped(named)
         yield from _BETWEEN.split(value[:_SEARCHED])
+
+
+def _unescaped(text: bytes) -> bytes:
+    """What JSON means by the inside of a string; as it is if it means nothing."""
+    try:
+        found: str = json.loads(b'"' + text + b'"')
+        return found.encode()
+    except ValueError:  # of a text that cannot be encoded too
+        return text
 
 
 def names_erased(key: bytes | None, value: bytes | None, erased: Collection[bytes]) -> bool:
