@@ -287,7 +287,9 @@ def _figures(counts: _Counts, currencies: Sequence[str]) -> Iterator[Figure]:
             if is_of_bots:
                 bots = counts.of(names, with_bots=True)
                 with_bots = (make(*next(bots)), make(*next(bots)))
-            yield Figure(name, unit, currency, value, before, tuple(daily), with_bots)
+            # Of another currency than the first, what is nothing is not told.
+            if currency in (None, *currencies[:1]) or any((value, before, *(with_bots or ()))):
+                yield Figure(name, unit, currency, value, before, tuple(daily), with_bots)
 
 
 def _sql(name: str) -> str:
