@@ -55,7 +55,7 @@ NAMES: Final = rf"""arrayConcat(
     [ifNull(key, '')],
     {_NAMED},
     arrayMap(name -> JSONExtractString(concat('["', name, '"]'), 1), {_NAMED}),
-    splitByRegexp('[\\s,;"\':{{}}\\[\\]]+', substring(ifNull(value, ''), 1, 65536))
+    splitByRegexp('[\\s,;"\':{{}}\\[\\]]+', substring(ifNull(value, ''), 1, 8192))
 )"""
 
 

@@ -17,7 +17,7 @@ from streams.domain.events import Input
 #: Of nobody who was erased: before every event.
 NEVER: Final = -1
 #: Bytes of a refused record that are searched for names.
-_SEARCHED: Final = 64 * 1024
+_SEARCHED: Final = 8 * 1024
 _NAMED: Final = re.compile(rb'"(?:customer_id|userId|user_id)"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _BETWEEN: Final = re.compile(rb"[\s,;\"':{}\[\]]+")
 
