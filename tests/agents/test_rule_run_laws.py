@@ -165,7 +165,7 @@ def test_states_of_an_earlier_release_are_looked_at_once() -> None:
     golden = (Path(__file__).parents[1] / "domain" / "state_v2.hex").read_text()
     log = Log()
     log.changelog.append((b"c", bytes.fromhex(golden)))
-    end = 10**12 + 10**9
+    end = 10**12 + POLICY.gap + 20
     for _ in range(3):
         live(log, feed_of([], [], [end]), [], [], [])
     assert {shop.asked for shop in decode(States(log).store[b"c"]).shops.values()} == {0}
