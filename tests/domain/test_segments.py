@@ -332,6 +332,79 @@ def test_turns_lost_in_crashes_are_told_again(
     assert floor.members() == members(events, end, segments, POLICY)
 
 
+def day_at(day: int, hour: int, minute: int = 0) -> int:
+    """So much after the local midnight that the story begins with; no clock has changed yet."""
+    return START + day * DAY + hour * HOUR + minute * MINUTE
+
+
+def test_a_late_event_that_moves_a_session_to_yesterday_is_noticed_at_once() -> None:
+    """The session is open still, so nothing else has the customer looked at."""
+    floor = Floor(compiled({"today": "visits_1d >= 1"}))
+    floor.take([make(day_at(1, 0, 10), "on time", Visit)], day_at(1, 0, 10))
+    assert floor.members() == {("c", "s", "today")}
+    floor.take([make(day_at(0, 23, 50), "late", Visit)], day_at(1, 0, 12))
+    assert floor.members() == set()
+
+
+def test_what_comes_after_too_many_may_be_exact_when_these_have_left() -> None:
+    """Three yesterday, two shortly before midnight in a session that is open still when the three leave."""
+    floor = Floor(compiled({"two": "visits_2d == 2"}))
+    for n in range(3):
+        floor.take([make(day_at(0, 12, n), f"many {n}", Visit)], day_at(0, 12, n))
+    floor.pass_to(day_at(1, 23, 44))
+    for n in range(2):
+        floor.take([make(day_at(1, 23, 45 + n), f"few {n}", Visit)], day_at(1, 23, 45 + n))
+    assert floor.members() == set()
+    floor.told.clear()
+    floor.pass_to(day_at(2, 0))
+    assert [(f.is_member, f.at, f.cause) for f in floor.told] == [(True, day_at(2, 0), "time")]
+
+
+def test_two_events_ahead_of_the_watermark_have_each_their_own_time() -> None:
+    floor = Floor(compiled({"here": "visits_1d >= 1", "bought": "orders_1d >= 1"}))
+    visit = make(START + 100, "v", Visit)
+    bought = make(START + 300, "o", Order, action="placed", order_id="o")
+    floor.take([visit, bought], START)
+    assert floor.told == []
+    floor.pass_to(START + 100)
+    floor.pass_to(START + 300)
+    assert [(f.segment, f.at, f.cause) for f in floor.told] == [
+        ("here", START + 100, "event"),
+        ("bought", START + 300, "event"),
+    ]
+
+
+def test_ninety_days_of_orders_are_counted_and_no_more_are_kept() -> None:
+    """An order every ten days, most of them settled long ago."""
+    floor = Floor(compiled({"nine": "orders_90d == 9", "four": "orders_40d == 4"}))
+    for n in range(30):
+        at = START + 10 * n * DAY
+        floor.pass_to(at - 1)
+        floor.take([make(at, f"e{n}", Order, action="placed", order_id=f"o{n}")], at - 1)
+        floor.pass_to(at)
+        assert floor.members() == {
+            ("c", "s", name) for name, count in (("nine", 9), ("four", 4)) if n + 1 >= count
+        }
+    [shop] = decode(floor.states["c"]).shops.values()
+    buyer = shop.buyer()
+    assert buyer is not None
+    assert len(buyer.settled.recent) <= 10
+
+
+def test_turns_are_kept_until_they_are_paid_and_not_longer() -> None:
+    floor = Floor(compiled({"here": "visits_1d >= 1"}))
+    floor.take([make(START, "v", Visit)], START)
+
+    def turns() -> int:
+        [shop] = decode(floor.states["c"]).shops.values()
+        buyer = shop.buyer()
+        return 0 if buyer is None else len(buyer.turns)
+
+    assert turns() == 1
+    floor.pass_to(START + HOUR)
+    assert turns() == 0
+
+
 def test_who_is_forgotten_leaves_by_tombstones() -> None:
     """And nothing is left of them."""
     policy = replace(POLICY, prospect_memory=10 * DAY, horizon=DAY)
