@@ -126,6 +126,8 @@ class Customers:
         self._partitions: dict[int, Partition] = {}
         self._index = {settings.topic(t.name): i for i, t in enumerate(topics.INPUTS)}
         self._published = {settings.topic(topic.name): topic for topic in _PUBLISHED}
+        #: By partition, states that must go before anything else is done.
+        self._revived: dict[int, list[bytes]] = {}
         #: By partition, the run of rules that not everyone has been looked at by yet.
         self._runs: dict[int, RuleRun] = {}
         self._erasures = settings.topic(topics.ERASURES.name)
@@ -140,12 +142,14 @@ class Customers:
         """Take over a partition whose states have been recovered: rebuild its clock and deadlines."""
         marker = self._states.get(partition, MARKER_KEY)
         taken = self._partitions[partition] = Partition(self._states.items(partition), marker, self._policy)
+        self._revived[partition] = taken.revived(self._states.items(partition))
         if self._policy.buyers:
             self._begin_run(partition, taken)
 
     def revoke(self, partition: int) -> None:
         """Forget a partition that another worker takes over."""
         self._partitions.pop(partition, None)
+        self._revived.pop(partition, None)
         self._runs.pop(partition, None)
 
     async def handle(self, number: int, bundles: Sequence[Bundle]) -> None:
@@ -154,6 +158,8 @@ class Customers:
         Returns once they may be acked.
         """
         partition = self._partitions[number]
+        if revived := self._revived.pop(number, None):
+            await self._states.write(number, dict.fromkeys(revived))
         # Before all else: what is of the erased in this very batch is refused.
         for topic, records, _ in bundles:
             if topic == self._erasures:

@@ -148,6 +148,21 @@ def test_an_event_that_was_counted_before_is_told_nothing_of_when_it_is_read_aga
     assert counts(worker.log)["visits"] == before
 
 
+def test_a_state_written_by_a_worker_that_had_lost_the_partition_is_gone_with_the_next_batch() -> None:
+    worker = Worker()
+    worker.handle(visits(events(2)))
+    hers = worker.states()[ERIKA.encode()]
+    worker.handle(order(ERIKA, NOON))
+    worker.log.changelog.append((ERIKA.encode(), hers))
+    assert ERIKA.encode() in worker.states()
+    worker.handle(tick(NOON))
+    assert ERIKA.encode() not in worker.states()
+    # Of somebody new it is not, whatever life reads it.
+    worker.handle(visits([visit(NOON + 1, customer_id=ERIKA)], 2), tick(NOON), tick(NOON))
+    worker.handle(tick(NOON))
+    assert ERIKA.encode() in worker.states()
+
+
 def test_an_earlier_order_that_comes_later_takes_nothing_back() -> None:
     worker = Worker()
     worker.handle(order(ERIKA, NOON + 5), order(ERIKA, NOON), visits([visit(NOON + 5, customer_id=ERIKA)]))
