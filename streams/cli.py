@@ -218,7 +218,10 @@ def sql(query: str, data_dir: Path | None, output: str, **options: Any) -> None:
 @given.data_dir
 @told
 def verify_command(data_dir: Path | None, **options: Any) -> None:
-    """Compute sessions, profiles and transitions by batch SQL over the raw events, and compare."""
+    """Compute again, by batch SQL over the raw events, what was told, and compare.
+
+    Sessions, profiles and transitions, purchases, item-days, leaks and reasons.
+    """
     settings = Settings.from_env(**options)
     with clickhouse_url(settings, data_dir) as url, closing(connect(url)) as client:
         # The parameters are on the broker only; what a demo keeps has none.

@@ -11,7 +11,7 @@ pairs AS
         multiIf(
             openings > 0 OR (expectations = 0 AND publications = 0), 'open',
             publications = 0, 'missing',
-            expectations = 0, 'extra',
+            publications > expectations, 'extra',
             notEmpty(differences), 'different',
             'same'
         ) AS finding

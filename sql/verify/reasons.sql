@@ -61,13 +61,14 @@ grievances AS
     WHERE code > 0
     GROUP BY customer_id, shop_id
 ),
--- Moves: (category, shop, order, price of a piece here, there, moment). A lost session's are the leaks seen in it.
+-- Moves: (category, shop, order, price of a piece here, there, until when what was bought says more). A lost session's
+-- are the leaks seen in it.
 lost AS
 (
     SELECT
         'session' AS kind, toString(session_id) AS subject_id, customer_id, shop_id, partition AS its_partition,
-        toUnixTimestamp64Milli(started_at) AS since, toUnixTimestamp64Milli(ended_at) AS ended_ms, toDate32(day) AS its_day,
-        toUInt8(is_bot) AS by_bot,
+        toUnixTimestamp64Milli(started_at) AS since, toUnixTimestamp64Milli(ended_at) AS ended_ms,
+        toDate32(day) AS its_day, toUInt8(is_bot) AS by_bot,
         if(lost_stage IN ('bounced', 'browsed'), 40, 0) AS natural,
         [('stage', ifNull(toString(lost_stage), ''))] AS its_words,
         arrayMap(l -> l.2, arrayFilter(l -> l.1 BETWEEN since AND ended_ms, its_leaks)) AS its_moves
@@ -126,6 +127,7 @@ lapsed AS
 (
     SELECT
         'lapse' AS kind, subject_id, customer_id, shop_id, its_partition, at, today, is_left_out,
+        greatest(anchor, seen_ms) AS left_at,
         if(
             unseen < q90, 0,
             least(64, 50 + intDiv(greatest(intDiv(100 * unseen, q90) - 100, 0), 10) + if(x = 0, 5, 0))
@@ -140,15 +142,21 @@ lapsed AS
             h -> arrayMap(
                 p -> (
                     h.1, p.2, p.3,
-                    if(h.2.5 != '' AND p.5 != '' AND h.2.5 != p.5, toInt256(-1), h.2.4),
-                    p.4, p.1
+                    if(
+                        h.3.1 = 0 OR (h.3.5 != '' AND p.5 != '' AND h.3.5 != p.5), toInt256(-1), h.3.4
+                    ),
+                    p.4, at
                 ),
-                h.3
+                h.4
             ),
-            arrayFilter(h -> h.2.1 > 0, arrayMap(
+            -- (category, whether it was bought here, the last time with a price, purchases elsewhere)
+            arrayFilter(h -> h.2, arrayMap(
                 h -> (
                     h.1,
-                    arrayLast(p -> p.2 = shop_id AND p.1 <= at AND p.1 > at - 120 * 86400000, h.2),
+                    arrayExists(p -> p.2 = shop_id AND p.1 <= at AND p.1 > at - 120 * 86400000, h.2),
+                    arrayLast(
+                        p -> p.2 = shop_id AND p.1 <= at AND p.1 > at - 120 * 86400000 AND p.4 >= 0, h.2
+                    ),
                     arrayFilter(
                         p -> p.2 != shop_id AND p.1 <= at AND p.1 > greatest(anchor, at - 120 * 86400000), h.2
                     )
@@ -160,7 +168,9 @@ lapsed AS
     (
         SELECT
             *,
-            arrayMax(arrayPushFront(arrayFilter(end -> end <= at, arrayMap(v -> v.2, its_stays)), toInt64(0))) AS seen_ms,
+            arrayMax(arrayPushFront(
+                arrayMap(v -> least(v.2, at), arrayFilter(v -> v.1 <= at, its_stays)), toInt64(0)
+            )) AS seen_ms,
             today - toInt32(toDate32(fromUnixTimestamp64Milli(greatest(anchor, seen_ms), {zone:String}))) AS unseen,
             arrayFirst(m -> m.1 = shop_id OR m.1 = '', {models:Array(Tuple(
                 String, UInt64, String, Float64, Float64, Float64, Float64, Float64, UInt8
@@ -222,13 +232,13 @@ compared AS
             FROM
             (
                 SELECT
-                    kind, subject_id, customer_id, shop_id, its_partition, since AS judged_at, ended_ms, its_day,
-                    by_bot, 0 AS is_left_out, natural, 0 AS forgot, its_words, its_moves
+                    kind, subject_id, customer_id, shop_id, its_partition, since AS judged_at, since AS left_at,
+                    ended_ms, its_day, by_bot, 0 AS is_left_out, natural, 0 AS forgot, its_words, its_moves
                 FROM lost
                 UNION ALL
                 SELECT
-                    kind, subject_id, customer_id, shop_id, its_partition, at, at, toDate32(today), 0, is_left_out, 0,
-                    forgot, its_words, its_moves
+                    kind, subject_id, customer_id, shop_id, its_partition, at, left_at, at, toDate32(today), 0,
+                    is_left_out, 0, forgot, its_words, its_moves
                 FROM lapsed
             ) AS l
             LEFT ARRAY JOIN its_moves AS move
@@ -241,7 +251,9 @@ weighed AS
 (
     SELECT
         *,
-        if(empty(move.1), 0, toInt64(intDiv(if(is_for_price, least(94, 55 + 2 * percent_cheaper), 0) * trust, 200))) AS price,
+        if(
+            empty(move.1), 0, toInt64(intDiv(if(is_for_price, least(94, 55 + 2 * percent_cheaper), 0) * trust, 200))
+        ) AS price,
         if(empty(move.1), 0, toInt64(intDiv(
             multiIf(is_for_price, 0, is_unpriced, 50, there < here, 65, least(85, 65 + percent_dearer)) * trust, 200
         ))) AS competition,
@@ -279,15 +291,15 @@ scored AS
         ) AS dissatisfied,
         -- Of equal ones the first.
         arrayFilter(s -> s.2 > 0, [
-            ('dissatisfied', toInt64(dissatisfied)), ('price', price), ('variety', variety), ('competition', competition),
-            ('forgot', toInt64(forgot)), ('natural', toInt64(natural))
+            ('dissatisfied', toInt64(dissatisfied)), ('price', price), ('variety', variety),
+            ('competition', competition), ('forgot', toInt64(forgot)), ('natural', toInt64(natural))
         ]) AS scores
     FROM
     (
         SELECT
             *,
             grievance.1 >= 0 AS is_aggrieved,
-            judged_at - grievance.1 AS age,
+            greatest(left_at - grievance.1, 0) AS age,
             intDiv({grievance_ms:Int64}, 6) AS fresh,
             100 + grievance.2 AS full
         FROM

@@ -101,7 +101,9 @@ judged AS
         payments, any_bot, any_agent, first_item, first_channel, first_campaign, cart_currencies, any_standing,
         arrayFilter(o -> o.2 BETWEEN start_ms AND end_ms, known) AS own,
         arrayFilter(o -> NOT o.8, own) AS standing_orders,
-        arraySort(arrayMap(o -> (o.2, o.3, assumeNotNull(o.4)), arrayFilter(o -> isNotNull(o.4), own))) AS priced_orders,
+        arraySort(
+            arrayMap(o -> (o.2, o.3, assumeNotNull(o.4)), arrayFilter(o -> isNotNull(o.4), own))
+        ) AS priced_orders,
         if(empty(priced_orders), cart_currency, priced_orders[1].3) AS its_currency,
         -- A line is bought by a standing order of its session that has the item and is not older than its last touch.
         arrayFilter(

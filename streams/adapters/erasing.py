@@ -47,11 +47,15 @@ _OF_NOBODY: Final = frozenset({INGEST.name, SEGMENT_RUNS.name, SHOPS.name, ERASE
 _INDEX: Final = {topic.name: index for index, topic in enumerate(INPUTS)}
 BLANK_DETAIL: Final = "names a customer who was erased"
 
+_NAMED: Final = (
+    r"""extractAll(ifNull(value, ''), '"(?:customer_id|userId|user_id)"\\s*:\\s*"((?:[^"\\\\]|\\\\.)*)"')"""
+)
 #: SQL: every name that a refused record may be of, as ``streams.domain.erasure.names`` finds them.
-_NAMES: Final = r"""arrayConcat(
+NAMES: Final = rf"""arrayConcat(
     [ifNull(key, '')],
-    extractAll(ifNull(value, ''), '"(?:customer_id|userId|user_id)"\\s*:\\s*"((?:[^"\\\\]|\\\\.)*)"'),
-    splitByRegexp('[\\s,;"\':{}\\[\\]]+', substring(ifNull(value, ''), 1, 65536))
+    {_NAMED},
+    arrayMap(name -> JSONExtractString(concat('["', name, '"]'), 1), {_NAMED}),
+    splitByRegexp('[\\s,;"\':{{}}\\[\\]]+', substring(ifNull(value, ''), 1, 8192))
 )"""
 
 
@@ -175,7 +179,7 @@ def _gone_late(
 
 
 def _blanked(letter: ConsumerRecord, erased: Mapping[bytes, Erasure]) -> ConsumerRecord:
-    if not names_erased(letter.key, letter.value, {name: each.erased_at for name, each in erased.items()}):
+    if not names_erased(letter.key, letter.value, erased):
         return letter
     headers = tuple(
         (name, BLANK_DETAIL.encode() if name == "ebbtide-detail" else value) for name, value in letter.headers
@@ -246,8 +250,8 @@ def _erase(client: Client, tables: Mapping[str, bool], some: Sequence[tuple[byte
     for name, timed in tables.items():
         which = until if timed else whoever
         if _found(client, name, which):
-            client.command(f"ALTER TABLE {name} DELETE WHERE {which} SETTINGS mutations_sync = 2")
-    letters = f"arrayExists(name -> SHA256(name) IN ({anybody}), {_NAMES})"
+            client.command(f"ALTER TABLE `{name}` DELETE WHERE {which} SETTINGS mutations_sync = 2")
+    letters = f"arrayExists(name -> SHA256(name) IN ({anybody}), {NAMES})"
     if _found(client, DEAD_LETTERS.name.replace("-", "_"), letters):
         client.command(
             f"ALTER TABLE dead_letters UPDATE key = NULL, value = NULL, detail = '{BLANK_DETAIL}'"
@@ -257,5 +261,5 @@ def _erase(client: Client, tables: Mapping[str, bool], some: Sequence[tuple[byte
 
 def _found(client: Client, name: str, which: str) -> bool:
     """Whether a table has such rows: a mutation for nothing goes through all parts as well."""
-    rows: Any = client.query(f"SELECT 1 FROM {name} WHERE {which} LIMIT 1").result_rows
+    rows: Any = client.query(f"SELECT 1 FROM `{name}` WHERE {which} LIMIT 1").result_rows
     return bool(rows)

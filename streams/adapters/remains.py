@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -84,16 +85,21 @@ def _counted(client: Client, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
     given = {
         f"{kind}{number}": text
         for number, one in enumerate(ids)
-        for kind, text in (("id", one), ("json", msgspec.json.encode(one).decode()))
+        for kind, text in (
+            ("id", one),
+            ("json", json.dumps(one, ensure_ascii=False)),
+            ("ascii", json.dumps(one)),
+        )
     }
     for table, names in columns:
         found = " OR ".join(
             f"ifNull(`{name}` = {{id{number}:String}}"
-            f" OR position(toString(`{name}`), {{json{number}:String}}) > 0, 0)"
+            f" OR position(toString(`{name}`), {{json{number}:String}}) > 0"
+            f" OR position(toString(`{name}`), {{ascii{number}:String}}) > 0, 0)"
             for name in names
             for number in range(len(ids))
         )
-        rows: Any = client.query(f"SELECT count() FROM {table} WHERE {found}", parameters=given).result_rows
+        rows: Any = client.query(f"SELECT count() FROM `{table}` WHERE {found}", parameters=given).result_rows
         yield table, rows[0][0]
 
 

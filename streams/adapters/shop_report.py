@@ -26,7 +26,8 @@ NO_CURRENCY: Final = "XXX"
 #: How a session can end.
 ENDINGS: Final = ("converted", "bounced", "browsed", "favorited", "carted")
 _PLACES: Final = Decimal("0.0001")
-_ITEMS: Final = 100_000
+#: Items that a report has room for, in its table and its plot.
+MOST_ITEMS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ class ShopReport:
     """All of it.
 
     complete_until: the last day that has ended with time for its sessions to close; None before anything was
-    read. endings: sessions of each day of the cycle, by how they ended. items: rows of the question
-    ``product_matrix`` by column name, the most visited first.
+    read. endings: sessions of each day of the cycle, by how they ended. roles: how many of the shop's
+    items have each, by the question ``product_matrix``; items: its rows of those that have one but
+    ``unrated``, the most visited first, MOST_ITEMS at most.
     """
 
     shop: ShopCard
@@ -101,6 +103,7 @@ class ShopReport:
     currency: str | None
     figures: tuple[Figure, ...]
     endings: Mapping[str, tuple[int, ...]]
+    roles: Mapping[str, int]
     items: tuple[Mapping[str, Any], ...]
 
     @property
@@ -185,16 +188,11 @@ def read_shop_report(
     currency = card.currency or max(orders, key=lambda code: (*orders[code], code), default=None)
     others = sorted(currencies - {currency})
     shown = [code for code in (currency, *others) if code is not None]
-    matrix = question("product_matrix").ask(
-        client,
-        {
-            "shop": card.shop_id,
-            "until": cycle.until.isoformat(),
-            "days": str(days),
-            "guests": guests,
-            "min_visitors": str(min_visitors),
-            "limit": str(_ITEMS),
-        },
+    matrix = f"FROM ({question('product_matrix').text})"
+    whole = {**given, "min_visitors": min_visitors, "limit": (1 << 32) - 1}
+    roles = client.query(f"SELECT role, count() AS items {matrix} GROUP BY role", whole).named_results()
+    items = client.query(
+        f"SELECT * {matrix} WHERE role != 'unrated' ORDER BY visitors DESC, item_id LIMIT {MOST_ITEMS}", whole
     )
     endings = {name: tuple(n for (n,) in counts.of([name]))[-days:] for name in ENDINGS}
     return ShopReport(
@@ -205,7 +203,8 @@ def read_shop_report(
         currency=currency,
         figures=tuple(_figures(counts, shown)),
         endings=endings,
-        items=tuple(matrix.named_results()),
+        roles={row["role"]: row["items"] for row in roles},
+        items=tuple(items.named_results()),
     )
 
 
@@ -287,7 +286,9 @@ def _figures(counts: _Counts, currencies: Sequence[str]) -> Iterator[Figure]:
             if is_of_bots:
                 bots = counts.of(names, with_bots=True)
                 with_bots = (make(*next(bots)), make(*next(bots)))
-            yield Figure(name, unit, currency, value, before, tuple(daily), with_bots)
+            # Of another currency than the first, what is nothing is not told.
+            if currency in (None, *currencies[:1]) or any((value, before, *(with_bots or ()))):
+                yield Figure(name, unit, currency, value, before, tuple(daily), with_bots)
 
 
 def _sql(name: str) -> str:

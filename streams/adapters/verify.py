@@ -27,7 +27,7 @@ _SAMPLES: Final = 20
 #: What is compared, each by a file of sql/verify; and what one row of it is.
 _SESSIONS: Final = {"sessions": "session"}
 _BUYERS: Final = {"customers": "profile", "transitions": "transition"}
-_LOSSES: Final = {"purchases": "purchase", "item_days": "day", "leaks": "leak", "reasons": "reason"}
+_LOSSES: Final = {"purchases": "purchase", "item_days": "item of a day", "leaks": "leak", "reasons": "reason"}
 #: For these, orders in all shops count.
 _EVERYWHERE: Final = frozenset({"item_days", "leaks", "reasons"})
 #: In place of a model that is not given: of a version that no row has.

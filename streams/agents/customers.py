@@ -37,10 +37,10 @@ from streams.agents import erasing
 from streams.agents.partition import Partition, Step
 from streams.agents.published import Take, take_models, take_rules, take_shops
 from streams.agents.rule_run import RuleRun
+from streams.agents.telling import counted, late_event, no_guest, too_many
 from streams.domain.events import Handover, Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
 from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
-from streams.domain.policy import Policy
 from streams.domain.progress import (
     MARKER_KEY,
     RUN_KEY,
@@ -128,6 +128,8 @@ class Customers:
         self._partitions: dict[int, Partition] = {}
         self._index = {settings.topic(t.name): i for i, t in enumerate(topics.READ)}
         self._published = {settings.topic(topic.name): topic for topic in _PUBLISHED}
+        #: By partition, states that must go before anything else is done.
+        self._revived: dict[int, list[bytes]] = {}
         #: By partition, the run of rules that not everyone has been looked at by yet.
         self._runs: dict[int, RuleRun] = {}
         self._erasures = settings.topic(topics.ERASURES.name)
@@ -142,12 +144,14 @@ class Customers:
         """Take over a partition whose states have been recovered: rebuild its clock and deadlines."""
         marker = self._states.get(partition, MARKER_KEY)
         taken = self._partitions[partition] = Partition(self._states.items(partition), marker, self._policy)
+        self._revived[partition] = taken.revived(self._states.items(partition))
         if self._policy.buyers:
             self._begin_run(partition, taken)
 
     def revoke(self, partition: int) -> None:
         """Forget a partition that another worker takes over."""
         self._partitions.pop(partition, None)
+        self._revived.pop(partition, None)
         self._runs.pop(partition, None)
 
     async def handle(self, number: int, bundles: Sequence[Bundle]) -> None:
@@ -156,6 +160,8 @@ class Customers:
         Returns once they may be acked.
         """
         partition = self._partitions[number]
+        if revived := self._revived.pop(number, None):
+            await self._states.write(number, dict.fromkeys(revived))
         # Before all else: what is of the erased in this very batch is refused.
         for topic, records, _ in bundles:
             if topic == self._erasures:
@@ -302,13 +308,13 @@ class Customers:
         late = [event for event, kind in step.answers if kind == LATE]
         if late:
             records: list[Outgoing] = [
-                (event.body.customer_id.encode(), self._late_event(event, number, watermark), _NO_HEADERS)
+                (event.body.customer_id.encode(), late_event(event, number, watermark), _NO_HEADERS)
                 for event in late
             ]
             await self._send(number, {self._settings.topic(topics.LATE_EVENTS.name): records})
         for event, kind in step.answers:
             if kind != LATE:
-                letter = _no_guest(event) if kind == NOT_A_GUEST else _too_many(event, self._policy)
+                letter = no_guest(event) if kind == NOT_A_GUEST else too_many(event, self._policy)
                 await self._dead_letters(topics.READ[event.topic].name, number, [letter])
 
     async def _hand_over(self, handovers: Iterable[Handover]) -> None:
@@ -322,22 +328,7 @@ class Customers:
 
     async def _ingest(self, number: int, partition: Partition, indexes: Iterable[int]) -> None:
         """Send the counts so far of the topics at ``indexes``."""
-        records: list[Outgoing] = []
-        for index in indexes:
-            topic, progress = topics.INPUTS[index].name, partition.progress
-            applied, duplicate, late, rejected = progress.counts[index]
-            value = {
-                "topic": topic,
-                "partition": number,
-                "next_offset": progress.done[index] + 1,
-                "received": progress.received[index],
-                "applied": applied,
-                "duplicate": duplicate,
-                "late": late,
-                "rejected": rejected,
-                "watermark": partition.settled,
-            }
-            records.append((f"{topic}:{number}".encode(), _encode(value), _NO_HEADERS))
+        records: list[Outgoing] = [(*counted(number, partition, index), _NO_HEADERS) for index in indexes]
         await self._send(number, {self._settings.topic(topics.INGEST.name): records})
 
     async def _report(self, number: int, run: RuleRun) -> None:
@@ -346,23 +337,6 @@ class Customers:
         if (told := run.report(number)) is not None:
             records: list[Outgoing] = [(b"%d" % number, _encode(told), _NO_HEADERS)]
             await self._send(number, {self._settings.topic(topics.SEGMENT_RUNS.name): records})
-
-    def _late_event(self, event: Input, number: int, watermark: int) -> bytes:
-        body = event.body
-        return _encode(
-            {
-                "topic": topics.READ[event.topic].name,
-                "partition": number,
-                "offset": event.offset,
-                "event_id": body.event_id,
-                "customer_id": body.customer_id,
-                "shop_id": body.shop_id or "",
-                "occurred_at": event.t,
-                "arrived_at": event.arrived,
-                "watermark": watermark,
-                "body": event.raw.decode(),
-            }
-        )
 
     def _by_topic(self, facts: Iterable[tuple[bytes, Fact]]) -> dict[str, list[Outgoing]]:
         found: dict[str, list[Outgoing]] = {topic: [] for topic in self._topic_of.values()}
@@ -373,27 +347,6 @@ class Customers:
     async def _dead_letters(self, name: str, number: int, rejected: Sequence[Rejected]) -> None:
         records = [(r.key, r.value, dead_letter_headers(r, name, number)) for r in rejected]
         await self._send(number, {self._settings.topic(topics.DEAD_LETTERS.name): records})
-
-
-def _no_guest(event: Input) -> Rejected:
-    detail = "the id is a known customer's, or was said to be somebody else before"
-    return _refused(event, RejectReason.NOT_A_GUEST, detail)
-
-
-def _too_many(event: Input, policy: Policy) -> Rejected:
-    detail = f"the customer has {policy.max_events} events inside the horizon already"
-    return _refused(event, RejectReason.TOO_MANY_EVENTS, detail)
-
-
-def _refused(event: Input, reason: RejectReason, detail: str) -> Rejected:
-    return Rejected(
-        offset=event.offset,
-        arrived=event.arrived,
-        reason=reason,
-        detail=detail,
-        key=event.body.customer_id.encode(),
-        value=event.raw,
-    )
 
 
 def register(app: WorkerApp, settings: Settings) -> Customers:

@@ -59,8 +59,10 @@ def begin(partition: Partition, keys: Callable[[], Iterable[bytes]], records: Se
             if digest(key) in wanted:
                 changes[key] = None
     for named, at in wanted.items():
-        changes[ERASED_KEY + named] = encode_erased(at)
-    partition.erased |= wanted
+        changes[ERASED_KEY + named] = encode_erased(at, partition.next_batch)
+    if wanted:
+        partition.erased |= wanted
+        partition.next_batch += 1
     now = time.time_ns() // 1_000_000
     facts = [
         (

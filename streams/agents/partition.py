@@ -11,6 +11,7 @@ from schemas import topics
 from streams.adapters.codec import Rejected
 from streams.domain.clock import UNKNOWN, Deadlines, PartitionClock
 from streams.domain.context import Context
+from streams.domain.erasure import digest
 from streams.domain.events import Handover, Input
 from streams.domain.outlook import ShopModel
 from streams.domain.policy import Policy
@@ -19,6 +20,7 @@ from streams.domain.progress import (
     ERASED_KEY,
     MARKER_KEY,
     MODEL_KEY,
+    NOT_A_CUSTOMER,
     RULES_KEY,
     RUN_KEY,
     Calendar,
@@ -52,6 +54,7 @@ class Partition:
     __slots__ = (
         "_announced",
         "_announced_at",
+        "_erased_by",
         "calendars",
         "clock",
         "deadlines",
@@ -82,6 +85,7 @@ class Partition:
         self.policies: dict[str, Policy] = {}
         #: When, in ms, customers were erased, by the digests of their ids.
         self.erased: dict[bytes, int] = {}
+        self._erased_by: dict[bytes, int] = {}
         #: The segments' rules in force, and the last run by any that was kept.
         self.rules = READY_MADE
         self.run: Run | None = None
@@ -110,7 +114,9 @@ class Partition:
                 self.go_by(decode_calendar(state), policy)
                 continue
             if key.startswith(ERASED_KEY):
-                self.erased[key.removeprefix(ERASED_KEY)] = decode_erased(state)
+                named = key.removeprefix(ERASED_KEY)
+                self.erased[named], self._erased_by[named] = decode_erased(state)
+                newest = max(newest, self._erased_by[named])
                 continue
             wake_at, batch, owes = header(state)
             newest = max(newest, batch)
@@ -118,6 +124,17 @@ class Partition:
                 self.unpaid.add(key)
             self.deadlines.add(key, wake_at)
         self.next_batch = newest + 1
+
+    def revived(self, stored: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+        """Keys of states of the erased, written by a worker that had lost the partition before."""
+        if not self._erased_by:
+            return []
+        return [
+            key
+            for key, state in stored
+            if not key.startswith(NOT_A_CUSTOMER)
+            and header(state)[1] <= self._erased_by.get(digest(key), UNKNOWN)
+        ]
 
     def go_by(self, calendar: Calendar, policy: Policy) -> None:
         """Count a shop's days by ``calendar`` from now on."""

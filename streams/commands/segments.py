@@ -106,7 +106,8 @@ def publish(file: Path | None, ready_made: bool, wait: bool, timeout: float, **g
 @told
 def list_command(as_yaml: bool, ready_made: bool, as_json: bool, **given: Any) -> None:
     """Print the segments in force; exit 1 if a publication was cut and partitions disagree."""
-    rules, problems = READY_MADE.rule_set, []
+    rules: RuleSet = READY_MADE.rule_set
+    problems: list[str] = []
     if not ready_made:
         rules, problems = _in_force(Settings.from_env(**given))
     if as_yaml:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from streams.adapters.clickhouse import Endpoint, connect, explained
 from streams.adapters.shop_report import (
+    MOST_ITEMS,
     Cycle,
     ShopReport,
     complete_until,
@@ -72,7 +73,7 @@ _PIPE_WIDTH: Final = 120
     "--items",
     default=10,
     show_default=True,
-    type=click.IntRange(0),
+    type=click.IntRange(0, MOST_ITEMS),
     help="How many to show, of those with a role.",
 )
 @options.clickhouse

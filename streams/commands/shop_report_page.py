@@ -18,7 +18,7 @@ from markupsafe import Markup
 from pygal.style import Style
 
 from streams.adapters.shop_report import Figure, ShopReport, Unit, Value
-from streams.commands.shop_report_text import heading, notices, rated, roles
+from streams.commands.shop_report_text import heading, notices, rated, roles, worth
 from streams.commands.shop_report_words import ROLES, SECTIONS, Words, mood
 
 #: Of the page's style sheet, in the order in which a chart's series have them.
@@ -26,8 +26,6 @@ _NOW_AND_BEFORE: Final = ("blue", "grey")
 _VISITORS: Final = ("blue", "orange", "grey")
 _OUTCOMES: Final = ("green", "grey", "blue", "orange", "red")
 _ROLES: Final = ("orange", "green", "blue", "grey")
-#: More dots than this are one cloud.
-_DOTS: Final = 200
 
 #: Of a drawing: what is where, told to more digits than can be seen; and what is of no use without a script.
 _PLACES: Final = frozenset({"d", "x", "y", "cx", "cy", "width", "height", "transform"})
@@ -61,6 +59,7 @@ def page(report: ShopReport, words: Words, with_bots: bool, items: int) -> str:
         plots=list(_plots(report, words)),
         items=rated(report, items),
         roles=roles(report, words),
+        worth=worth,
     )
 
 
@@ -96,9 +95,8 @@ def _plots(report: ShopReport, words: Words) -> list[tuple[str, Markup]]:
         for ending, counts in report.endings.items():
             chart.add(words[ending], counts)
         found.append((words["chart sessions"], _drawn(chart, "sessions", words["chart sessions"])))
-    judged = [item for item in report.items if item["role"] != "unrated"][:_DOTS]
-    if judged:
-        found.append(_matrix(judged, words))
+    if report.items:
+        found.append(_matrix(report.items, words))
     return found
 
 

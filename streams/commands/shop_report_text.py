@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -32,17 +31,24 @@ _ITEM_COLUMNS: Final = (
 
 def rated(report: ShopReport, count: int) -> list[dict[str, Any]]:
     """The most visited items that have a role: at most ``count``."""
-    items = [item for item in report.items if item["role"] != "unrated"]
-    return [{name: item[name] for name in _ITEM_COLUMNS} for item in items[:count]]
+    return [{name: item[name] for name in _ITEM_COLUMNS} for item in report.items[:count]]
+
+
+def worth(item: Mapping[str, Any]) -> Decimal | None:
+    """What one visitor of the item brings; None where nothing has a price."""
+    amount: Decimal | None = item["revenue_per_visitor"]
+    return None if item["currency"] is None else amount
 
 
 def roles(report: ShopReport, words: Words) -> str:
     """How many items of the shop have which role."""
-    found = Counter(item["role"] for item in report.items)
-    said = words["roles"].format(count=words.value(len(report.items), "count", None))
+    found = report.roles
+    said = words["roles"].format(count=words.value(sum(found.values()), "count", None))
     comma = "，" if words.lang == "zh" else ", "
     return said + comma.join(
-        f"{words[f'role {role}']} {words.value(found[role], 'count', None)}" for role in ROLES if found[role]
+        f"{words[f'role {role}']} {words.value(found[role], 'count', None)}"
+        for role in ROLES
+        if role in found
     )
 
 
@@ -90,7 +96,7 @@ def show(console: Console, report: ShopReport, words: Words, with_bots: bool, it
         # What can be read goes before what can be looked at.
         table = _figures(report, words, with_bots, plotted=False)
     console.print(table)
-    if report.items:
+    if report.roles:
         console.print(Text(f"\n{words['items']}", style="bold"), Text(roles(report, words)), sep="  ")
         if shown := rated(report, items):
             console.print(_items(shown, words))
@@ -139,7 +145,7 @@ def _items(items: Sequence[dict[str, Any]], words: Words) -> Table:
             Text(words[f"role {item['role']}"]),
             words.value(item["visitors"], "count", None),
             words.value(item["conversion"], "share", None),
-            words.value(item["revenue_per_visitor"], "amount", item["currency"]),
+            words.value(worth(item), "amount", item["currency"]),
             f"×{item['growth']:.2f}",
         )
     return table
@@ -205,5 +211,6 @@ def as_json(report: ShopReport, with_bots: bool, items: int) -> dict[str, Any]:
         "complete_until": None if ended is None else ended.isoformat(),
         "currency": report.currency,
         "figures": [figure(one) for one in report.figures],
+        "roles": dict(sorted(report.roles.items())),
         "items": [{name: plain(cell) for name, cell in item.items()} for item in rated(report, items)],
     }

@@ -16,12 +16,13 @@ _NONE: Final = (0, 0, 0, 0, 0, 0)
 
 
 class Day(Struct, array_like=True, frozen=True, gc=False):
-    """Activity of the sessions that began on one local day."""
+    """Activity of the sessions that began on one local day; carted: how many left something in the cart."""
 
     day: int
     visits: int
     favorites: int
     carts: int
+    carted: int = 0
 
 
 class Activity(Protocol):
@@ -37,13 +38,15 @@ class Activity(Protocol):
     def favorited(self) -> int: ...
     @property
     def carts(self) -> int: ...
+    @property
+    def carted(self) -> int: ...
 
 
 def by_day(kept: list[Day], sessions: Iterable[Activity], zone: str) -> list[Day]:
     """``kept`` and the sessions' activity, a day at most once, in order."""
     days = kept[:]
     for session in sessions:
-        visits, favorites, carts = session.visits, session.favorited, session.carts
+        visits, favorites, carts, carted = session.visits, session.favorited, session.carts, session.carted
         if not (visits or favorites or carts):
             continue
         number = day_of(session.start, zone)
@@ -51,9 +54,15 @@ def by_day(kept: list[Day], sessions: Iterable[Activity], zone: str) -> list[Day
         while at and days[at - 1].day > number:
             at -= 1
         if at and (had := days[at - 1]).day == number:
-            days[at - 1] = Day(number, visits + had.visits, favorites + had.favorites, carts + had.carts)
+            days[at - 1] = Day(
+                number,
+                visits + had.visits,
+                favorites + had.favorites,
+                carts + had.carts,
+                carted + had.carted,
+            )
         else:
-            days.insert(at, Day(number, visits, favorites, carts))
+            days.insert(at, Day(number, visits, favorites, carts, carted))
     return days
 
 

@@ -91,7 +91,7 @@ class Run(Struct, array_like=True, frozen=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Progress).decode
-_decode_erased = msgspec.msgpack.Decoder(int).decode
+_decode_erased = msgspec.msgpack.Decoder(tuple[int, int]).decode
 _decode_model = msgspec.msgpack.Decoder(ShopModel).decode
 _decode_rules = msgspec.msgpack.Decoder(RuleSet).decode
 _decode_run = msgspec.msgpack.Decoder(Run).decode
@@ -150,13 +150,13 @@ def decode_calendar(stored: bytes) -> Calendar:
     return _decode_calendar(stored[1:])
 
 
-def encode_erased(erased_at: int) -> bytes:
-    """When a customer was erased, in ms, as it is kept under the digest."""
-    return _ERASED_TAG + _encode(erased_at)
+def encode_erased(erased_at: int, batch: int) -> bytes:
+    """When a customer was erased, in ms, and by which batch, as it is kept under the digest."""
+    return _ERASED_TAG + _encode((erased_at, batch))
 
 
-def decode_erased(stored: bytes) -> int:
-    """When the customer was erased, in ms."""
+def decode_erased(stored: bytes) -> tuple[int, int]:
+    """When the customer was erased, in ms, and by which batch: a state of that one or before must be gone."""
     return _decode_erased(stored[1:])
 
 

@@ -20,8 +20,8 @@ _READY_MADE: Final[tuple[tuple[str, str, Any], ...]] = (
     ),
     (
         "cart-abandoner-today",
-        "Changed the cart today, ordered nothing today, and has been away for an hour",
-        {"all": ["carts_1d >= 1", "orders_1d == 0", "since_last_visit >= 1h"]},
+        "Left something in the cart today, ordered nothing today, and has been away for an hour",
+        {"all": ["carted_1d >= 1", "orders_1d == 0", "since_last_visit >= 1h"]},
     ),
     (
         "fan-without-order",

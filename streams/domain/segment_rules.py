@@ -22,7 +22,8 @@ from streams.domain.activity import LONG_SPAN
 from streams.domain.facts import MONEY_SCALE, Stage, Tier, to_amount
 
 Op = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"]
-Counted = Literal["orders", "visits", "favorites", "carts"]
+#: carts: changes of the cart; carted: sessions that left something in it.
+Counted = Literal["orders", "visits", "favorites", "carts", "carted"]
 Value = bool | int | float | str | None
 Kind = Literal["number", "money", "flag", "word", "words"]
 

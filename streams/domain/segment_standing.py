@@ -44,7 +44,6 @@ _HOLDS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "contains": lambda values, value: value in values,
 }
 
-_OF_DAY: Final[tuple[Callable[[Day], int], ...]] = tuple(operator.attrgetter(kind) for kind in KINDS)
 
 #: Of a profile: the fact's field, and its own.
 _ATTRIBUTES: Final = {
@@ -232,14 +231,16 @@ def _grows(rule: Compare, value: int, today: int, zone: str) -> int:
 
 def _counted(rule: Count) -> Asker:
     holds, op, wanted, days = _HOLDS[rule.op], rule.op, rule.value, rule.days
-    of_orders = rule.of == "orders"
-    kind = -1 if of_orders else KINDS.index(rule.of)
-    of_day = _OF_DAY[kind]
+    of_orders, of_sessions = rule.of == "orders", rule.of == "carted"
+    kind = KINDS.index("carts" if of_sessions else rule.of) if not of_orders else -1
+    of_day = operator.attrgetter("day" if of_orders else rule.of)
 
     def left(value: int) -> tuple[int, int, int]:
         """How many more may change what it says of ``value``."""
         found = [ENDLESS, ENDLESS, ENDLESS]
-        if not of_orders:
+        if of_sessions:
+            found[kind] = 1  # what was put in the cart may be taken out of it again
+        elif not of_orders:
             now = holds(value, wanted)
             for more in (wanted - value, wanted - value + 1):
                 if more > 0 and holds(value + more, wanted) is not now:

@@ -225,7 +225,7 @@ def _note(
     """The members' segments by ``answers``; what differs from ``before`` has changed at ``at``."""
     members = tuple([name for (name, _), each in zip(askers, answers, strict=True) if each.holds])
     if members != before:
-        for name in {*before} ^ {*members}:
+        for name in sorted({*before} ^ {*members}):
             changed[name] = (at, cause)
     return members
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from streams.domain.cart import CODES, CartOp
+from streams.domain.cart import CODES, CartOp, fold
 from streams.domain.crawlers import is_crawler
 from streams.domain.events import Cart, Favorite, Input, Visit
 from streams.domain.facts import to_amount
@@ -93,6 +93,11 @@ class Session(Struct, array_like=True, gc=False):
     def carts(self) -> int:
         """Changes of the cart."""
         return len(self.cart) if self.cart else 0
+
+    @property
+    def carted(self) -> int:
+        """1 if something stands in the cart, else 0."""
+        return 1 if self.cart and fold(self.cart) else 0
 
     def add(self, event: Input, losses: bool) -> None:
         """Take in one activity event that lies inside the session's interval; ``losses``: keep its touch."""

@@ -33,8 +33,8 @@ class Closed(Struct, array_like=True, gc=False):
     """A closed session whose verdict is published; times in ms.
 
     ids: digests of its events, dropped once no event inside the horizon can repeat one.
-    visits, favorited, carts: its activity. until: the watermark beyond which nothing can change its verdict,
-    0 while the policy alone says it. body: the session without these and its ids.
+    visits, favorited, carts, carted: its activity. until: the watermark beyond which nothing can change its
+    verdict, 0 while the policy alone says it. body: the session without these and its ids.
     """
 
     start: int
@@ -45,6 +45,7 @@ class Closed(Struct, array_like=True, gc=False):
     favorited: int
     carts: int
     until: int = 0
+    carted: int = 0
 
     def session(self) -> Session:
         """The session as it was when it was closed."""
@@ -140,7 +141,8 @@ class Shop(Struct, array_like=True, gc=False):
         session.start = session.end = 0
         session.ids = b""
         body = _pack(session)
-        self.closed.append(Closed(start, end, ids, body, session.visits, session.favorited, session.carts))
+        seen = session.visits, session.favorited, session.carts
+        self.closed.append(Closed(start, end, ids, body, *seen, carted=session.carted))
         return touches
 
     def reopen(self) -> None:

@@ -23,6 +23,8 @@ from streams.agents.partition import DEADLINE_GRANULE_MS
 from streams.domain.events import Input, Visit
 from streams.domain.progress import is_stale
 from streams.settings import Settings
+from tests.domain import loss_reference
+from tests.domain.loss_worker import ordered as by_content
 from tests.domain.reference import sessions
 from tests.domain.stories import POLICY, deliver, make, story
 from tests.domain.test_laws import Run, end_of, laws, ordered, standing_buyers
@@ -212,6 +214,42 @@ def buyers(log: Log) -> dict[str, dict[str, Any]]:
     return standing_buyers(json.loads(value or b"") for topic, _, value in log.sent if topic in told)
 
 
+#: What names one of them, and what is not compared.
+_LOSSES = {
+    topics.PURCHASES.name: (("shop_id", "customer_id", "order_id"), {"is_deleted"}),
+    topics.ITEM_DAYS.name: (("shop_id", "customer_id", "day"), {"is_deleted", "version"}),
+    topics.LEAKS.name: (("leak_id",), {"is_deleted", "version"}),
+}
+
+
+def losses(log: Log) -> dict[str, list[dict[str, Any]]]:
+    """The purchases, item-days and leaks that stand in the log."""
+    latest: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {name: {} for name in _LOSSES}
+    for topic, _, value in log.sent:
+        if topic in _LOSSES:
+            fact = json.loads(value or b"")
+            key = tuple(fact[name] for name in _LOSSES[topic][0])
+            if fact["version"] >= latest[topic].get(key, fact)["version"]:
+                latest[topic][key] = fact
+    return {
+        topic: by_content(
+            {name: each for name, each in fact.items() if name not in _LOSSES[topic][1]}
+            for fact in facts.values()
+            if not fact["is_deleted"]
+        )
+        for topic, facts in latest.items()
+    }
+
+
+def defined_losses(events: Sequence[Input]) -> dict[str, list[dict[str, Any]]]:
+    """What the definitions say of ``events``."""
+    return {
+        topics.PURCHASES.name: by_content(loss_reference.purchases(events, POLICY, {})),
+        topics.ITEM_DAYS.name: by_content(loss_reference.item_days(events, POLICY, {})),
+        topics.LEAKS.name: by_content(loss_reference.leaks(events, POLICY, {})),
+    }
+
+
 def counts(log: Log) -> dict[str, IngestCount]:
     """The latest count of each topic."""
     latest: dict[str, IngestCount] = {}
@@ -278,6 +316,7 @@ def test_a_crash_at_any_record_written_changes_nothing(
     whole.step(deliver(told), -1)
     whole.settle(end)
     assert buyers(log) == whole.buyers()
+    assert losses(log) == defined_losses(told)
 
 
 @settings(laws, max_examples=50)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +26,7 @@ from streams.agents.customers import Bundle, Customers
 from streams.agents.sink import Sink
 from streams.domain.erasure import digest, names_erased, told_apart
 from streams.domain.progress import ERASED_KEY, is_stale
-from streams.settings import Settings
+from streams.settings import Settings, SettingsError, unknown_variables
 from tests.agents.test_batch_loop_laws import NEVER, Crash, Log, Record, States, _run, counts
 from tests.builders import NOON, TOPIC_INDEX, Event, body, cart, inputs, record, visit
 from tests.domain.stories import POLICY
@@ -143,6 +146,21 @@ def test_an_event_that_was_counted_before_is_told_nothing_of_when_it_is_read_aga
     assert ERIKA.encode() not in worker.states()
     assert worker.log.letters == {}
     assert counts(worker.log)["visits"] == before
+
+
+def test_a_state_written_by_a_worker_that_had_lost_the_partition_is_gone_with_the_next_batch() -> None:
+    worker = Worker()
+    worker.handle(visits(events(2)))
+    hers = worker.states()[ERIKA.encode()]
+    worker.handle(order(ERIKA, NOON))
+    worker.log.changelog.append((ERIKA.encode(), hers))
+    assert ERIKA.encode() in worker.states()
+    worker.handle(tick(NOON))
+    assert ERIKA.encode() not in worker.states()
+    # Of somebody new it is not, whatever life reads it.
+    worker.handle(visits([visit(NOON + 1, customer_id=ERIKA)], 2), tick(NOON), tick(NOON))
+    worker.handle(tick(NOON))
+    assert ERIKA.encode() in worker.states()
 
 
 def test_an_earlier_order_that_comes_later_takes_nothing_back() -> None:
@@ -335,3 +353,29 @@ def test_a_pseudonym_hangs_on_the_key_and_on_nothing_else() -> None:
     assert pseudonym("k" * 16, ERIKA) == pseudonym("k" * 16, ERIKA)
     assert len({pseudonym(key, who) for key in ("k" * 16, "l" * 16) for who in ("a", "b")}) == 4
     assert known_as(SETTINGS, ERIKA) == ERIKA
+
+
+def test_the_key_comes_from_the_environment_or_a_file_and_is_never_told(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sixteen or more characters\n")
+    of_file = Settings.from_env({"EBBTIDE_CUSTOMER_KEY_FILE": str(file)})
+    assert of_file.customer_key == KEYED.customer_key
+    # A child has the file's name from its parent's environment beside the key.
+    child = {"EBBTIDE_CUSTOMER_KEY_FILE": str(file), **of_file.to_env()}
+    assert Settings.from_env(child) == of_file
+    assert "sixteen" not in repr(of_file)
+    assert unknown_variables(child) == []
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"EBBTIDE_CUSTOMER_KEY": "short"}, "at least 16 characters"),
+        ({"EBBTIDE_CUSTOMER_KEY_FILE": "/nowhere/at/all"}, "cannot be read"),
+        ({"EBBTIDE_CUSTOMER_KEY_FILE": os.devnull}, "is empty"),
+        ({"EBBTIDE_CUSTOMER_KEY_FILE": __file__, "EBBTIDE_CUSTOMER_KEY": "k" * 16}, "both set, and differ"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_said_in_one_sentence(env: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        Settings.from_env(env)

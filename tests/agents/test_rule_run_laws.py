@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from streams.agents.partition import DEADLINE_GRANULE_MS
 from streams.agents.rule_run import RuleRun
 from streams.domain.events import Input, Visit
 from streams.domain.progress import RULES_KEY, RUN_KEY, Run, decode_run
+from streams.domain.state import decode
 from streams.settings import Settings
 from tests.agents import test_batch_loop_laws as loop
 from tests.agents.test_batch_loop_laws import (
@@ -156,6 +158,19 @@ def test_a_run_that_ended_before_it_was_told_is_told_by_the_next_worker() -> Non
 
 def _handle(worker: Customers, topic: str, record: Record) -> None:
     loop._run(worker.handle(0, [Bundle(topic, [record], 0.0)]))
+
+
+def test_states_of_an_earlier_release_are_looked_at_once() -> None:
+    """They have never been asked: the ready-made rules go through them like any others."""
+    golden = (Path(__file__).parents[1] / "domain" / "state_v2.hex").read_text()
+    log = Log()
+    log.changelog.append((b"c", bytes.fromhex(golden)))
+    end = 10**12 + POLICY.gap + 20
+    for _ in range(3):
+        live(log, feed_of([], [], [end]), [], [], [])
+    assert {shop.asked for shop in decode(States(log).store[b"c"]).shops.values()} == {0}
+    (*_, last) = runs(log)
+    assert (last.rules_version, last.done, last.total, last.is_finished) == (0, 1, 1, True)
 
 
 def test_the_feed_of_this_module_is_that_of_the_batch_loop() -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from streams.domain.events import Cart, Favorite, Input, Order, Visit
+from streams.domain.events import Cart, Favorite, Feedback, Input, Order, OrderLine, Visit
 from streams.domain.policy import Policy
 from tests.domain.buyer_reference import begins, local_date
 
@@ -18,6 +19,7 @@ from tests.domain.buyer_reference import begins, local_date
 Segments = Mapping[str, Any]
 Member = tuple[str, str, str]
 
+_AMENDING = ("cancelled", "refunded")
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _COMPARE = {
     "==": lambda a, b: a == b,
@@ -57,10 +59,10 @@ def instants(events: Sequence[Input], segments: Segments, end: int, policy: Poli
 
 
 def _known(events: Sequence[Input], now: int, policy: Policy) -> dict[str, Any]:
-    activity = sorted(
-        (e for e in events if not (isinstance(e.body, Order) and e.body.action != "placed")),
-        key=lambda e: e.t,
-    )
+    amendments = [e for e in events if isinstance(e.body, Order) and e.body.action in _AMENDING]
+    # What people say of a shop is no visit to it.
+    heard = [e for e in events if isinstance(e.body, Feedback)]
+    activity = sorted((e for e in events if e not in amendments + heard), key=lambda e: (e.t, e.id))
     if not activity:
         return {}
     today = local_date(now, policy.zone)
@@ -76,26 +78,25 @@ def _known(events: Sequence[Input], now: int, policy: Policy) -> dict[str, Any]:
             kind = "favorites"
         if kind:
             counted.append((kind, (today - day).days))
+    counted += [("carted", age) for age in _carted(activity, today, policy)]
     net, days, at, categories = Decimal(0), set(), [], []
-    for event in activity:
-        body = event.body
-        if isinstance(body, Order):
-            back = [
-                a.body.refund_amount if a.body.action == "refunded" else None
-                for a in events
-                if isinstance(a.body, Order)
-                and a.body.action != "placed"
-                and a.body.order_id == body.order_id
-                if abs(a.t - event.t) <= policy.amendment_window
-            ]
-            assert body.total is not None
-            if None in back or (back and sum(b for b in back if b is not None) >= body.total):
-                continue
-            net += body.total - sum((b for b in back if b is not None), Decimal(0))
-            days.add(local_date(event.t, policy.zone))
-            at.append(event.t)
-            counted.append(("orders", (today - local_date(event.t, policy.zone)).days))
-            categories += [line.category for line in body.lines]
+    for event, order in _moments(activity):
+        back = [
+            a.body.refund_amount if a.body.action == "refunded" else None
+            for a in amendments
+            if a.body.order_id == order.order_id and abs(a.t - event.t) <= policy.amendment_window
+        ]
+        part = sum((amount for amount in back if amount is not None), Decimal(0))
+        total = order.total
+        if total is None:
+            total = sum((_worth(line) for line in order.lines), Decimal(0))
+        if None in back or 0 < total <= part:
+            continue
+        net += max(total - part, Decimal(0))
+        days.add(local_date(event.t, policy.zone))
+        at.append(event.t)
+        counted.append(("orders", (today - local_date(event.t, policy.zone)).days))
+        categories += [line.category for line in order.lines]
     return {
         "counted": counted,
         "since_last_visit": now - activity[-1].t,
@@ -106,6 +107,48 @@ def _known(events: Sequence[Input], now: int, policy: Policy) -> dict[str, Any]:
         "recency_days": (today - max(days)).days if days else None,
         "preferred_categories": categories,
     }
+
+
+def _moments(activity: Sequence[Input]) -> Iterator[tuple[Input, Order]]:
+    """Each order by the event that it is attributed to: the first that says it was placed, else paid."""
+    orders: dict[str, list[Input]] = {}
+    for event in activity:
+        if isinstance(event.body, Order):
+            orders.setdefault(event.body.order_id, []).append(event)
+    for said in orders.values():
+        event = min(said, key=lambda e: (e.body.action == "paid", e.t, e.id))
+        assert isinstance(event.body, Order)
+        yield event, event.body
+
+
+def _worth(line: OrderLine) -> Decimal:
+    if line.price is None:
+        return Decimal(0)
+    return line.price * line.quantity - (line.discount or Decimal(0))
+
+
+def _carted(activity: Sequence[Input], today: date, policy: Policy) -> Iterator[int]:
+    """How many days ago each session began that left something in the cart."""
+    sessions: list[list[Input]] = []
+    for event in activity:
+        if sessions and event.t - sessions[-1][-1].t <= policy.gap:
+            sessions[-1].append(event)
+        else:
+            sessions.append([event])
+    for session in sessions:
+        cart: dict[str | None, int] = {}
+        for event in session:
+            body = event.body
+            if not isinstance(body, Cart):
+                continue
+            if body.action == "clear":
+                cart = {}
+            elif body.action == "add":
+                cart[body.item_id] = cart.get(body.item_id, 0) + body.quantity
+            else:
+                cart[body.item_id] = body.quantity if body.action == "set" else 0
+        if any(cart.values()):
+            yield (today - local_date(session[0].t, policy.zone)).days
 
 
 def _holds(rule: Any, known: Mapping[str, Any], now: int) -> bool:

@@ -40,9 +40,10 @@ def move(here: int | None = 100_000, there: int | None = 90_000, *told: tuple[st
     return Move("shoes", "there", "o", here, there, bought(*told))
 
 
-#: Three shops in turn; half of the changes, or as many as told, led to a cheaper one.
+#: Several shops in turn: half of the changes led to a cheaper one, all of them, or none.
 ROTATES = (("a", 100), ("b", 80), ("there", 120))
 HUNTS = (("a", 100), ("b", 80), ("there", 60))
+CLIMBS = (("a", 1), ("b", 2), ("c", 3), ("d", 4), ("there", 5))
 
 told = st.integers(0, 10_000_000)
 prices = st.none() | told
@@ -85,11 +86,14 @@ def why(of: LossEvidence | LapseEvidence) -> Verdict:
         (replace(LOST, moves=(move(100_000, 97_001),)), "competition", 0.65),
         (replace(LOST, moves=(move(100_000, 100_000),)), "competition", 0.65),
         (replace(LOST, moves=(move(100_000, 110_000),)), "competition", 0.75),
+        (replace(LOST, moves=(move(100_000, 200_000),)), "competition", 0.85),
         (replace(LOST, moves=(move(0, 110_000),)), "competition", 0.65),
         (replace(LOST, moves=(move(None, 110_000),)), "competition", 0.5),
         (replace(LOST, moves=(move(None, 110_000),), stage="browsed"), "competition", 0.5),
         (replace(LOST, moves=(move(100_000, 110_000, *ROTATES),)), "variety", 0.75),
         (replace(LOST, moves=(move(100_000, 80_000, *ROTATES),)), "variety", 0.75),
+        (replace(LOST, moves=(move(100_000, 90_000, ("z", 110), *ROTATES),)), "variety", 0.79),
+        (replace(LOST, moves=(move(None, None, *CLIMBS),)), "variety", 0.93),
         (replace(LOST, moves=(move(100_000, 80_000, *HUNTS),)), "price", 0.94),
         (replace(LOST, moves=(move(100_000, 80_000, *ROTATES[1:]),)), "price", 0.94),
         (replace(LOST, grievance=Grievance("review", 0)), "dissatisfied", 0.99),
@@ -97,6 +101,7 @@ def why(of: LossEvidence | LapseEvidence) -> Verdict:
         (replace(LOST, grievance=Grievance("review", WINDOW // 2)), "dissatisfied", 0.59),
         (replace(LOST, grievance=Grievance("review", WINDOW - DAY)), "unknown", 0.0),
         (replace(LOST, grievance=Grievance("review", WINDOW)), "unknown", 0.0),
+        (replace(LOST, grievance=Grievance("review", 0), window=0), "unknown", 0.0),
         (LAPSED, "forgot", 0.6),
         (replace(LAPSED, one_time=True), "forgot", 0.64),
         (replace(LAPSED, unseen=100), "forgot", 0.5),

@@ -158,6 +158,9 @@ class Play:
             if chance.random() < 0.7:
                 self._settle(batch[0][0] - 1 - self.lag)
             self._step(inputs, batch[0][0] - self.lag)
+        # Day by day, as ticks would have it.
+        for at in range(self.watermark + DAY, until - self.lag, DAY):
+            self._settle(at)
         self._settle(until - self.lag)
 
     def _step(self, inputs: Sequence[Input], watermark: int) -> None:

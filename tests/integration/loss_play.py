@@ -29,9 +29,11 @@ POLICY: Final = Policy(
     amendment_window=5 * DAY,
     lapsed_after=12 * DAY,
     prospect_memory=10 * DAY,
-    buyer_memory=25 * DAY,
+    buyer_memory=60 * DAY,
     grievance_window=6 * DAY,
-    bot_events=5,
+    bot_events=3,
+    bot_dwell=500,
+    bot_rate=1,
 )
 #: Same-day leaks, and those of the two days after.
 POLICIES: Final = (POLICY, replace(POLICY, leak_window=2 * DAY))

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,14 @@ from click.testing import CliRunner, Result
 from clickhouse_connect.driver.client import Client
 
 from schemas.topics import ALL, CUSTOMERS_CHANGELOG
-from streams.adapters.clickhouse import migrate
+from streams.adapters.clickhouse import connect, migrate
 from streams.adapters.codec import encode_tick
 from streams.adapters.door import known_as
+from streams.adapters.erasing import NAMES
 from streams.adapters.kafka.scanning import scan
 from streams.cli import main
 from streams.commands.erase import partition_of
+from streams.domain.erasure import names
 from streams.domain.policy import DAY, HOUR, MINUTE, Policy
 from streams.settings import Settings
 from streams.workers import Workers
@@ -353,3 +356,30 @@ def test_with_a_key_no_id_is_kept_anywhere_and_erasing_works_by_the_id(
             wait_until("all is counted", place.settled)
         assert place.tables_naming(hidden) == set()
         nowhere(place)
+
+
+REFUSED: Final[list[tuple[bytes | None, bytes | None]]] = [
+    (None, None),
+    (b"c1", None),
+    (b"\xff", b"\xff\xfe"),
+    (None, b'{"customer_id" : "a\\"b","userId":"x y"}'),
+    (b"k", b"1,er ika;[z]\n{x:'y'}"),
+    (None, json.dumps({"customer_id": "客户"}).encode()),
+    (None, '{"user_id":"客户"'.encode()),
+    (None, b'{"user_id":"\\q","x":{"userId":"\\ud800"}}'),
+    (None, b"a" * 8_185 + b" late too late"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), REFUSED)
+def test_sql_finds_the_names_in_a_refused_record_that_the_rules_find(
+    clickhouse: str, key: bytes | None, value: bytes | None
+) -> None:
+    def text(raw: bytes | None) -> str:
+        return "NULL" if raw is None else f"unhex('{raw.hex()}')"
+
+    record = f"CAST({text(key)} AS Nullable(String)) AS key, CAST({text(value)} AS Nullable(String)) AS value"
+    with closing(connect(clickhouse, database="default")) as client:
+        rows = client.query(f"SELECT arrayMap(x -> hex(x), {NAMES}) FROM (SELECT {record})").result_rows
+    found = {bytes.fromhex(name) for name in rows[0][0]} - {b""}
+    assert found == set(names(key, value)) - {b""}

@@ -23,7 +23,8 @@ from streams.domain.session import Session
 from streams.settings import Settings
 from tests.builders import NOON, cart, record, visit
 
-POLICY: Final = Policy()
+#: What rests on sessions is judged elsewhere.
+POLICY: Final = Policy(losses=False)
 SETTINGS: Final = Settings()
 CUSTOMERS: Final = 30
 NONE: Final = {"applied": 0, "duplicate": 0, "late": 0, "rejected": 0}
