@@ -23,7 +23,7 @@ from aiokafka import ConsumerRecord
 from schemas import topics
 from schemas.events import EARLIEST_MS, LATEST_MS, MAX_BODY_BYTES
 from schemas.facts import DeadLetter, RejectReason
-from streams.adapters.contract import RefusedError, read
+from streams.adapters.contract import STRUCTS, RefusedError, read
 from streams.domain.events import (
     ArrivalTime,
     Body,
@@ -42,15 +42,9 @@ _CHUNK: Final = 128
 _FEW: Final = 8
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
-_MODELS: Final = {
-    "visits": Visit,
-    "favorites": Favorite,
-    "carts": Cart,
-    "orders": Order,
-    "feedback": Feedback,
-    "identities": Identify,
-}
-_DECODERS: Final = tuple(msgspec.json.Decoder(_MODELS[topic.name]).decode for topic in topics.INPUTS)
+_DECODERS: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
+    msgspec.json.Decoder(STRUCTS[topic.name]).decode for topic in topics.INPUTS
+)
 #: Put before an event id: equal ids in two topics have different digests.
 _TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.INPUTS)))
 
@@ -216,10 +210,6 @@ def _check_feedback(body: Feedback) -> None:
         raise _DoubtError
 
 
-def _check_identify(body: Identify) -> None:
-    """Its ids are all there is."""
-
-
 def _check_price(body: Visit | Favorite | Cart) -> None:
     if body.price is not None:
         body.price = _money(body.price)
@@ -257,7 +247,8 @@ def _check_currency(code: str) -> None:
 
 _CHECKS: Final = cast(
     "tuple[Callable[[Body], None], ...]",
-    (_check_price, _check_favorite, _check_cart, _check_order, _check_feedback, _check_identify),
+    # Of an identity its ids are all there is.
+    (_check_price, _check_favorite, _check_cart, _check_order, _check_feedback, lambda _: None),
 )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +19,8 @@ from schemas.facts import RejectReason
 from streams.domain import events
 from streams.domain.events import Body, Identify
 
-_STRUCTS: Final[dict[str, Callable[..., Body | Identify]]] = {
+#: By the topic's name, what its records are read into.
+STRUCTS: Final[dict[str, type[Body | Identify]]] = {
     "visits": events.Visit,
     "favorites": events.Favorite,
     "carts": events.Cart,
@@ -28,7 +28,7 @@ _STRUCTS: Final[dict[str, Callable[..., Body | Identify]]] = {
     "feedback": events.Feedback,
     "identities": events.Identify,
 }
-_BY_TOPIC: Final = tuple((MODELS[topic.name], _STRUCTS[topic.name]) for topic in topics.INPUTS)
+_BY_TOPIC: Final = tuple((MODELS[topic.name], STRUCTS[topic.name]) for topic in topics.INPUTS)
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET: Final = re.compile(r"[\[{\]}]")
 _DETAIL_LENGTH: Final = 300

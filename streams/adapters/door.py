@@ -18,25 +18,31 @@ from aiokafka import ConsumerRecord
 from msgspec.structs import asdict
 
 from schemas.facts import RejectReason
-from schemas.topics import IDENTITIES, INPUTS
+from schemas.topics import HANDOVERS, IDENTITIES, INPUTS, READ
 from streams.adapters.codec import Rejected, decode_batch
+from streams.adapters.handovers import decode_handovers
 from streams.adapters.kafka.producing import partition_of
 from streams.domain.events import Body, Identify, Input, Introduction
 from streams.settings import Settings
 
 _REMEMBERED: Final = 100_000
 _encode: Final = msgspec.json.Encoder().encode
+_HANDOVERS: Final = READ.index(HANDOVERS)
 _IDENTITIES: Final = INPUTS.index(IDENTITIES)
 
 
 def take_in(
     topic: int, records: Sequence[ConsumerRecord], settings: Settings
 ) -> tuple[list[Input], list[Rejected]]:
-    """What ``decode_batch`` makes of the records, of pseudonyms if ``settings`` have a key.
+    """What ``decode_batch`` makes of the records, of pseudonyms if ``settings`` have a key; ``topic`` indexes
+    ``schemas.topics.READ``.
 
     Then ``Input.raw`` is the event written anew, and of a refused record the key is a pseudonym and the value
     is left out: it may name anybody. The record itself is found in the input topic by its place.
     """
+    if topic == _HANDOVERS:
+        # What it holds has come through the door with the guest's events.
+        return decode_handovers(records)
     found, rejected = decode_batch(topic, records, settings.policy.ahead_tolerance)
     heirs: Sequence[int] = ()
     if topic == _IDENTITIES:

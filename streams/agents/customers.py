@@ -28,7 +28,7 @@ from streams.adapters.codec import (
     decode_tick,
 )
 from streams.adapters.door import take_in
-from streams.adapters.handovers import decode_handovers, encode_handover
+from streams.adapters.handovers import encode_handover
 from streams.adapters.kafka.lanes import Lanes
 from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
@@ -176,10 +176,7 @@ class Customers:
                 elif topic != self._erasures:
                     await self._tick(number, partition, records, received)
                 continue
-            if index == _HANDOVERS:
-                found, rejected = decode_handovers(records)
-            else:
-                found, rejected = take_in(index, records, self._settings)
+            found, rejected = take_in(index, records, self._settings)
             letters = rejected
             if partition.erased:
                 found, rejected, letters = erasing.sifted(partition, index, found, rejected)
@@ -319,12 +316,9 @@ class Customers:
 
     async def _hand_over(self, handovers: Iterable[Handover]) -> None:
         topic = self._settings.topic(topics.HANDOVERS.name)
-        by_partition: dict[int, list[Outgoing]] = {}
         for each in handovers:
-            to = by_partition.setdefault(each.partition, [])
-            to.append((each.customer_id.encode(), encode_handover(each), _NO_HEADERS))
-        for number, records in by_partition.items():
-            await self._send(number, {topic: records})
+            record = (each.customer_id.encode(), encode_handover(each), _NO_HEADERS)
+            await self._send(each.partition, {topic: [record]})
 
     async def _ingest(self, number: int, partition: Partition, indexes: Iterable[int]) -> None:
         """Send the counts so far of the topics at ``indexes``."""

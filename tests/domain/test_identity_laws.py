@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from itertools import cycle
 from typing import Any
 
@@ -278,3 +279,39 @@ def test_after_the_last_timer_nothing_is_left_of_guest_and_customer() -> None:
         assert watermark < NEVER
     assert not any(worker.states for worker in world.workers)
     assert [row["customer_id"] for row in world.standing(SessionFact)] == [CUSTOMER]
+
+
+def test_what_comes_late_beside_a_session_that_went_over_follows_it() -> None:
+    """No identify event lies in the new event's own interval, but it is of the session that was claimed."""
+    partition_of = {GUEST: 0, CUSTOMER: 1, OTHER: 1}
+    visits = [make(10**9 + n * 20 * MINUTE, f"e{n}", Visit, customer_id=GUEST) for n in (0, 1, 4)]
+    delivery = deliver([visits[0], identify(10**9, "i"), *visits[1:]], partition_of)
+    world = World(POLICY, partition_of, {})
+    world.workers[0].handle(delivery[:2], EARLIEST)
+    world.workers[0].handle(delivery[2:], EARLIEST)
+    world.settle(end_of(visits))
+    found = {(row["customer_id"], row["visits"], row["started_at"]) for row in world.standing(SessionFact)}
+    assert found == {(CUSTOMER, 2, visits[0].t), (GUEST, 1, visits[2].t)}
+
+
+@pytest.mark.parametrize("guest_first", [True, False])
+def test_an_order_of_both_is_one_order_and_says_what_its_earliest_mention_says(guest_first: bool) -> None:
+    """A guest placed it, the customer paid: one purchase, of the customer."""
+    partition_of = {GUEST: 0, CUSTOMER: 1, OTHER: 1}
+    placed = make(10**9, "p", Order, customer_id=GUEST, action="placed", order_id="o", total=Decimal(10))
+    paid = make(10**9 + 1, "q", Order, customer_id=CUSTOMER, action="paid", order_id="o", total=Decimal(20))
+    delivery = deliver([placed, identify(10**9, "i"), paid], partition_of)
+    world = World(POLICY, partition_of, {})
+    guest, customer = world.workers
+    for worker in world.workers if guest_first else reversed(world.workers):
+        number = world.workers.index(worker)
+        worker.handle(
+            [e for e in delivery if partition_of[e.body.customer_id] == number], EARLIEST, worker.waiting()
+        )
+    world.settle(end_of(delivery))
+    assert not guest.waiting()
+    assert not customer.waiting()
+    [purchase] = world.standing(PurchaseFact)
+    assert (purchase["customer_id"], purchase["total"]) == (CUSTOMER, "10.0000")
+    [session] = world.standing(SessionFact)
+    assert (session["customer_id"], session["revenue"], session["version"]) == (CUSTOMER, "10.0000", 4)
