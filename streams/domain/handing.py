@@ -138,7 +138,7 @@ def _hand_over(
 
 def _owe(step: Step, me: Identity, handover: Handover) -> None:
     me.owed.append(handover)
-    step.handovers.append(handover)
+    step.handovers += (handover,)
 
 
 def _take_back(step: Step, shop_id: str, start: int, version: int) -> None:

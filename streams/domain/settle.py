@@ -49,7 +49,7 @@ class Step(Struct, gc=False):
     touches: list[tuple[str, Sequence[Touch]]] = field(default_factory=list)
     lapses: list[tuple[str, Lapse]] = field(default_factory=list)
     heard: set[str] = field(default_factory=set)
-    handovers: list[Handover] = field(default_factory=list)
+    handovers: tuple[Handover, ...] = ()
     _ledgers: dict[str, Orders] = field(default_factory=dict)
     _trail: Trail | None = None
 

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from msgspec import Struct
 
-from schemas.topics import IDENTITIES, INPUTS
+from schemas.topics import FEEDBACK, INPUTS
 from streams.domain.checkup import AT_ONCE, NEVER
 from streams.domain.context import Context
 from streams.domain.events import Feedback, Handover, Input, Introduction, Order
@@ -34,7 +34,8 @@ REFUSED: Final = 3
 CLASSES: Final = 4
 #: In answers alone: refused, because an identify event was of no guest.
 NOT_A_GUEST: Final = 4
-_IDENTITIES: Final = INPUTS.index(IDENTITIES)
+#: From here on, topics of what is no activity and no order.
+_FEEDBACK: Final = INPUTS.index(FEEDBACK)
 
 
 class Transition(Struct, gc=False):
@@ -91,7 +92,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
                 shop.owes &= crashed
             if (me := visitor.identity) is not None:
                 if crashed:
-                    step.handovers += me.owed
+                    step.handovers = tuple(me.owed)
                 else:
                     me.owed = []
     if context.other_rules and all(s.asked == context.rules.version for s in visitor.shops.values()):
@@ -146,8 +147,6 @@ def _class_of(visitor: Visitor, topic: int, offset: int) -> int:
 
 def _take(step: Step, event: Input, room: int) -> int:
     """Put an event that is not late where it belongs, unless it is there or there is no room."""
-    if event.topic >= _IDENTITIES:
-        return _meet(step, event, room)
     visitor, context = step.visitor, step.context
     body = event.body
     shop_id = body.shop_id
@@ -156,8 +155,8 @@ def _take(step: Step, event: Input, room: int) -> int:
         return DUPLICATE
     if visitor.identity is not None and visitor.identity.knows(shop_id, event.id):
         return DUPLICATE
-    if isinstance(body, Feedback):
-        return _hear(step, event, body, room)
+    if event.topic >= _FEEDBACK:
+        return _hear(step, event, body, room) if isinstance(body, Feedback) else _meet(step, event, room)
     if isinstance(body, Order):
         orders = step.orders(shop_id)
         key = event.id
@@ -204,9 +203,6 @@ def _meet(step: Step, event: Input, room: int) -> int:
         if room <= 0:
             return REFUSED
         return APPLIED if identify(step, event, body) else NOT_A_GUEST
-    shop = visitor.shops.get(body.shop_id)
-    if shop is not None and shop.knows(event.id):
-        return DUPLICATE
     if room <= 0:
         return REFUSED
     return APPLIED if inherit(step, event, body) else DUPLICATE

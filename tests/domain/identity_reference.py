@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streams.domain.events import Identify, Input, Order
+from streams.domain.events import Feedback, Identify, Input, Order
 from streams.domain.policy import Policy
 
 
@@ -54,7 +54,7 @@ def _claimed(events: Sequence[Input], times: Sequence[int], policy: Policy) -> s
     """Ids of the events of one guest in one shop that go over."""
     sessions: list[list[Input]] = []
     for event in sorted(events, key=lambda e: (e.t, e.id)):
-        if _is_amendment(event):
+        if _is_amendment(event) or isinstance(event.body, Feedback):
             continue
         if not sessions or event.t - sessions[-1][-1].t > policy.gap:
             sessions.append([])

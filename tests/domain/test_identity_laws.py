@@ -19,13 +19,14 @@ from schemas import topics
 from streams.domain.checkup import NEVER
 from streams.domain.events import ArrivalTime, EventTime, Input, Introduction, Order, Visit
 from streams.domain.facts import ProfileFact, SessionFact
-from streams.domain.loss_facts import PurchaseFact
+from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact
 from streams.domain.policy import MINUTE
 from streams.domain.state import header
 from streams.domain.visitor import APPLIED, DUPLICATE, REFUSED
-from tests.domain import loss_reference
+from tests.domain import loss_reference, loss_stories
 from tests.domain.identity_reference import attributed
 from tests.domain.identity_worker import NEVER_CUT, Cut, World
+from tests.domain.loss_worker import ordered as in_some_order
 from tests.domain.reference import sessions
 from tests.domain.stories import POLICY, make, story
 from tests.domain.test_laws import Run, laws, ordered
@@ -315,3 +316,34 @@ def test_an_order_of_both_is_one_order_and_says_what_its_earliest_mention_says(g
     assert (purchase["customer_id"], purchase["total"]) == (CUSTOMER, "10.0000")
     [session] = world.standing(SessionFact)
     assert (session["customer_id"], session["revenue"], session["version"]) == (CUSTOMER, "10.0000", 4)
+
+
+@laws
+@given(loss_stories.story(), st.integers(0, 7), st.booleans(), partitions, st.data())
+def test_identified_before_their_sessions_close_guests_leave_no_item_days_and_no_leaks(
+    events: list[Input], which: int, later: bool, partition_of: dict[str, int], data: st.DataObject
+) -> None:
+    """Touches that have not closed yet go over as well, and all that is derived of them is the customer's."""
+    policy, zones = loss_stories.POLICY, loss_stories.ZONES
+    said = [identify(events[which % len(events)].t + later * policy.gap, "i")]
+    delivery = deliver(data.draw(st.permutations([*events, *said])), partition_of)
+    world = World(policy, partition_of, zones)
+    for number, worker in enumerate(world.workers):
+        mine = [e for e in delivery if partition_of[e.body.customer_id] == number]
+        cut = data.draw(st.integers(0, len(mine)))
+        worker.handle(mine[:cut], loss_stories.EARLIEST)
+        worker.handle(mine[cut:], loss_stories.EARLIEST)
+    world.settle(loss_stories.end_of(events))
+    wanted = attributed(events, said, policy)
+    for kind, rows in (
+        (PurchaseFact, loss_reference.purchases),
+        (ItemDaysFact, loss_reference.item_days),
+        (LeakFact, loss_reference.leaks),
+    ):
+        told = [without_version(row) for row in world.standing(kind)]
+        expected = [without_version(row) for row in rows(wanted, policy, zones)]
+        assert in_some_order(told) == in_some_order(expected)
+
+
+def without_version(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("version", "is_deleted")}
