@@ -169,8 +169,8 @@ def _check_up(step: Step, shop_id: str, shop: Shop, gone: Sequence[Closed], poli
 
 
 def _lapse(fact: TransitionFact, buyer: Buyer, shop: Shop, model: ShopModel) -> Lapse:
-    ends = [buyer.seen, *(closed.end for closed in shop.closed), *(open_.end for open_ in shop.sessions)]
-    seen = max([end for end in ends if end <= fact.at], default=0)
+    stays = [(buyer.seen, buyer.seen), *shop.intervals()]
+    seen = max([min(end, fact.at) for start, end in stays if start <= fact.at], default=0)
     x, t_x = 0, 0
     for episode in buyer.episodes:
         if episode.anchor == fact.anchor:

@@ -164,6 +164,8 @@ def forget(
             if watermark <= until or owes:
                 said.append(each)
                 due = min(due, until)
+            elif each.code and _is_held_against(each.t, trace, policy):
+                said.append(each)
         trace.said = said
         if trace.bots:
             first = start_of(min(trace.days), policy.zone) if trace.days else NEVER
@@ -178,6 +180,13 @@ def forget(
     if due <= watermark:
         due = watermark
     return due + 1 if due != NEVER else NEVER
+
+
+def _is_held_against(t: int, trace: Trace, policy: Policy) -> bool:
+    """Whether what was said at ``t`` may be why of a loss whose reason may still change."""
+    window = policy.grievance_window
+    moments = [*(loss.start for loss in trace.losses), *(lapse.at for lapse in trace.lapses)]
+    return any(at - window < t <= at for at in moments)
 
 
 def _bears(leaked: Leaked, trail: Trail) -> bool:
