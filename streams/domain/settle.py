@@ -182,7 +182,7 @@ def _follow(step: Step) -> int:
     """Take what this step has brought into the trail; gives the watermark at which it is to be looked at."""
     visitor, context = step.visitor, step.context
     unpaid = step.crashed and visitor.trail_owes
-    sessions = [fact for fact in step.facts if isinstance(fact, SessionFact)]
+    sessions = [fact for fact in step.facts if isinstance(fact, SessionFact)] if step.facts else []
     if not (
         sessions
         or step.lapses
