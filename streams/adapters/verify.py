@@ -114,8 +114,9 @@ def verify(
 ) -> VerifyReport:
     """Compare what is published with the raw events, once everything that was sent has been stored.
 
-    Judges the sessions that had closed by their partition's watermark, or by ``watermark`` (ms) if given;
-    customers and transitions by their partition's watermark, which is what they speak of.
+    Judges the sessions that had closed by their partition's watermark, or by ``watermark`` (ms) if given, and
+    what rests on them; customers and transitions by their partition's watermark, which is what they speak of.
+    Days are those of each shop's calendar, so all is asked once for each zone that `shops` has.
     ``broker_counts``: records ever written to each (input topic, partition); compared with `received`.
     ``models``: the newest that were published, by shop; "" is for shops without one of their own. What
     follows from a model that is not given is not judged.

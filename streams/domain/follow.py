@@ -114,6 +114,9 @@ def _take_in(trail: Trail, news: News, policy_of: PolicyOf) -> _Fresh:
         if trace is not None:
             fresh.shops.add(fact.shop_id)
             _note(trace, fact, is_lost)
+            for lapse in trace.lapses:
+                if fact.started_at <= lapse.at and not fact.is_deleted:
+                    lapse.seen = max(lapse.seen, min(fact.ended_at, lapse.at))
     for shop_id, lapse in news.lapses:
         fresh.shops.add(shop_id)
         trace = trail.trace(shop_id)
@@ -121,6 +124,8 @@ def _take_in(trail: Trail, news: News, policy_of: PolicyOf) -> _Fresh:
             n for n, had in enumerate(trace.lapses) if (had.anchor, had.state) == (lapse.anchor, lapse.state)
         ]
         if at:
+            # Of sessions that have left the state only what was told before knows.
+            lapse.seen = max(lapse.seen, min(trace.lapses[at[0]].seen, lapse.at))
             if not lapse.gone:
                 lapse.told, lapse.version = trace.lapses[at[0]].told, trace.lapses[at[0]].version
             trace.lapses[at[0]] = lapse

@@ -139,8 +139,7 @@ def _together(parts: Sequence[Asker], decisive: bool) -> Asker:
     settled = SETTLED_FALSE if decisive else SETTLED_TRUE
 
     def ask(person: Person, at: int, today: int, zone: str, gap: int) -> Standing:
-        best: Standing | None = None
-        cheapest = 0.0
+        decisives: list[Standing] = []
         others: list[Standing] = []
         for part in parts:
             each = part(person, at, today, zone, gap)
@@ -148,15 +147,12 @@ def _together(parts: Sequence[Asker], decisive: bool) -> Asker:
                 if each.holds is decisive:
                     return each
             elif each.holds is decisive:
-                cost = _cost(each, at)
-                if best is None or cost < cheapest:
-                    best, cheapest = each, cost
-                if not cost:
-                    return each
+                decisives.append(each)
             else:
                 others.append(each)
-        if best is not None:
-            return best
+        if decisives:
+            # The first of those that are watched at the least cost.
+            return decisives[0] if len(decisives) == 1 else min(decisives, key=lambda each: _cost(each, at))
         if len(others) < 2:
             return others[0] if others else settled
         until, visits, favorites, carts = (min(of) for of in list(zip(*others, strict=True))[1:])

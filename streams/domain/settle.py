@@ -177,8 +177,8 @@ def _check_up(step: Step, shop_id: str, shop: Shop, gone: Sequence[Closed], poli
 
 
 def _lapse(fact: TransitionFact, buyer: Buyer, shop: Shop, model: ShopModel) -> Lapse:
-    ends = [buyer.seen, *(closed.end for closed in shop.closed), *(open_.end for open_ in shop.sessions)]
-    seen = max([end for end in ends if end <= fact.at], default=0)
+    stays = [(buyer.seen, buyer.seen), *shop.intervals()]
+    seen = max([min(end, fact.at) for start, end in stays if start <= fact.at], default=0)
     x, t_x = 0, 0
     for episode in buyer.episodes:
         if episode.anchor == fact.anchor:
@@ -190,7 +190,7 @@ def _follow(step: Step) -> int:
     """Take what this step has brought into the trail; gives the watermark at which it is to be looked at."""
     visitor, context = step.visitor, step.context
     unpaid = step.crashed and visitor.trail_owes
-    sessions = [fact for fact in step.facts if isinstance(fact, SessionFact)]
+    sessions = [fact for fact in step.facts if isinstance(fact, SessionFact)] if step.facts else []
     if not (
         sessions
         or step.lapses

@@ -146,37 +146,23 @@ def forget(
     for shop_id in tuple(trail.traces):
         trace, policy = trail.traces[shop_id], policy_of(shop_id)
         settles = settles_after(policy)
-        leaked = [each.leak.seen_at for each in trail.leaks if each.shop == shop_id]
         begun = open_since.get(shop_id, NEVER)
-        for number, day in tuple(trace.days.items()):
+        for number in tuple(trace.days):
             _, ends, shuts = window_of(number, policy)
             if begun < ends:
                 continue
-            until = shuts + (settles if day.bought else policy.horizon)
+            until = shuts + (settles if trace.days[number].bought else policy.horizon)
             if watermark > until and not owes:
                 del trace.days[number]
             elif until < due:
                 due = until
-        kept: list[Loss] = []
-        for loss in trace.losses:
-            shuts = window_of(day_of(loss.end, policy.zone), policy)[2]
-            until = max(shuts, loss.end + policy.gap + policy.recovery_window) + policy.horizon
-            if any(loss.start <= seen_at <= loss.end for seen_at in leaked):
-                until = max(until, shuts + settles)
-            if watermark <= until or owes:
-                kept.append(loss)
-                due = min(due, until)
-        trace.losses = kept
-        trace.lapses = [each for each in trace.lapses if watermark <= each.at + settles or owes]
-        due = min([due, *(each.at + settles for each in trace.lapses)])
-        bad_until = policy.grievance_window + settles
-        said = []
-        for each in trace.said:
-            until = each.t + (bad_until if each.code else policy.horizon)
-            if watermark <= until or owes:
-                said.append(each)
-                due = min(due, until)
-        trace.said = said
+        if trace.losses:
+            due = min(due, _forget_losses(shop_id, trace, trail.leaks, watermark, policy, owes))
+        if trace.lapses:
+            trace.lapses = [each for each in trace.lapses if watermark <= each.at + settles or owes]
+            due = min([due, *(each.at + settles for each in trace.lapses)])
+        if trace.said:
+            due = min(due, _forget_what_was_said(trace, watermark, policy, owes))
         if trace.bots:
             first = start_of(min(trace.days), policy.zone) if trace.days else NEVER
             trace.bots = {start: end for start, end in trace.bots.items() if end >= first}
@@ -185,11 +171,53 @@ def forget(
     if not owes:
         trail.leaks = [each for each in trail.leaks if _bears(each, trail)]
     stays = LOOKBACK + 3 * DAY + LONGEST_LEAK_WINDOW + settles_after(policy_of(""))
-    trail.past = [each for each in trail.past if watermark <= each.at + stays or owes]
-    due = min([due, *(each.at + stays for each in trail.past)])
+    if trail.past:
+        trail.past = [each for each in trail.past if watermark <= each.at + stays or owes]
+        due = min([due, *(each.at + stays for each in trail.past)])
     if due <= watermark:
         due = watermark
     return due + 1 if due != NEVER else NEVER
+
+
+def _forget_losses(
+    shop_id: str, trace: Trace, leaks: Iterable[Leaked], watermark: int, policy: Policy, owes: bool
+) -> int:
+    settles, due = settles_after(policy), NEVER
+    leaked = [each.leak.seen_at for each in leaks if each.shop == shop_id]
+    kept: list[Loss] = []
+    for loss in trace.losses:
+        shuts = window_of(day_of(loss.end, policy.zone), policy)[2]
+        until = max(shuts, loss.end + policy.gap + policy.recovery_window) + policy.horizon
+        if leaked and any(loss.start <= seen_at <= loss.end for seen_at in leaked):
+            until = max(until, shuts + settles)
+        if watermark <= until or owes:
+            kept.append(loss)
+            if until < due:
+                due = until
+    trace.losses = kept
+    return due
+
+
+def _forget_what_was_said(trace: Trace, watermark: int, policy: Policy, owes: bool) -> int:
+    due = NEVER
+    bad_until = policy.grievance_window + settles_after(policy)
+    said = []
+    for each in trace.said:
+        until = each.t + (bad_until if each.code else policy.horizon)
+        if watermark <= until or owes:
+            said.append(each)
+            due = min(due, until)
+        elif each.code and _is_held_against(each.t, trace, policy):
+            said.append(each)
+    trace.said = said
+    return due
+
+
+def _is_held_against(t: int, trace: Trace, policy: Policy) -> bool:
+    """Whether what was said at ``t`` may be why of a loss whose reason may still change."""
+    window = policy.grievance_window
+    moments = [*(loss.start for loss in trace.losses), *(lapse.at for lapse in trace.lapses)]
+    return any(at - window < t <= at for at in moments)
 
 
 def _bears(leaked: Leaked, trail: Trail) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
 from streams.domain.policy import DAY, HOUR, MINUTE
-from tests.builders import NOON, Event, cart, favorite, inputs, line, order, visit
+from tests.builders import NOON, Event, cart, favorite, feedback, inputs, line, order, visit
 
 Raw = tuple[str, Event]
 Columns = dict[str, Any]
@@ -32,6 +33,15 @@ def c(minute: float, action: str = "add", **fields: Any) -> Raw:
 
 def o(minute: float, action: str = "placed", order_id: str = "o1", **fields: Any) -> Raw:
     return "orders", order(_at(minute), action, order_id, **fields)
+
+
+def b(minute: float, action: str = "review", **fields: Any) -> Raw:
+    return "feedback", feedback(_at(minute), action, **fields)
+
+
+def looks(count: int, ms: int) -> list[Raw]:
+    """So many, each so many ms after the one before."""
+    return [v(n * ms / MINUTE, event_id=f"look-{n}") for n in range(count)]
 
 
 def _at(minute: float) -> int:
@@ -240,7 +250,25 @@ STORIES: Final[dict[str, Story]] = {
         v(2, item_id="i5", campaign="spring"),
         v(3, item_id="i6", channel="ads", campaign="autumn"),
     )({0: {"landing_item": "i5", "channel": "mail", "campaign": "spring", "favorites": 1, "visits": 3}}),
-    "one tagged event makes a bot": story(v(0), v(1, is_bot=True))({0: {"is_bot": True}}),
+    "one tagged event makes a bot": story(v(0), v(1, is_bot=True))({0: {"is_bot": True, "bot_by": "told"}}),
+    "fifty looks that dwell for less than 300 ms are a machine's": story(*looks(50, 299))(
+        {0: {"is_bot": True, "bot_by": "no_dwell", "visits": 50}}
+    ),
+    "forty-nine are not": story(*looks(49, 299))({0: {"is_bot": False, "bot_by": None}}),
+    "fifty that dwell for 300 ms are not": story(*looks(50, 300))({0: {"is_bot": False, "bot_by": None}}),
+    "over 60 looks a minute, kept up for five, are a machine's": story(*looks(301, 900))(
+        {0: {"is_bot": True, "bot_by": "rate"}}
+    ),
+    "and 300 are not": story(*looks(300, 900))({0: {"is_bot": False, "bot_by": None}}),
+    "a cart sent over at once is nobody's haste": story(
+        v(0), *[c(n * _MS, item_id=f"i{n}", event_id=f"cart-{n}") for n in range(60)]
+    )({0: {"is_bot": False, "bot_by": None, "carts": 60}}),
+    "a session counts on its start day": story(v(12 * _H - 10), v(12 * _H + 10))(
+        {12 * _H - 10: {"events": 2, "day": date(2026, 3, 2)}}
+    ),
+    "feedback is no activity": story(v(0), b(20), v(40), b(41, "complaint"))(
+        {0: {**_BOUNCED, "version": 1}, 40: {**_BOUNCED, "ended_at": _at(40), "version": 1}}
+    ),
     # what was not taken in
     "of one event id the first to arrive stands": story(
         v(0, event_id="same"), v(50, event_id="same", item_id="other")
