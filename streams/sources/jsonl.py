@@ -9,8 +9,9 @@ Where a line goes is decided in this order:
    ``properties`` or ``params`` and those of an only item are lifted up, and its ``action`` is set where it
    has none.
 2. By shape: a feedback's action is feedback; whatever says ``identified_as`` is an identity; an order id or
-   an order's action is an order; ``set``, ``clear``, or ``add`` and ``remove`` with a cart id, quantity or price are a cart; ``add`` and ``remove``
-   with a ``target`` are a favorite; an object with no action is a visit.
+   an order's action is an order; ``set``, ``clear``, or ``add`` and ``remove`` with a cart id, quantity or
+   price are a cart; ``add`` and ``remove`` with a ``target`` are a favorite; an object with no action is a
+   visit.
 3. Everything else goes as it came to ``visits`` without a key, and is refused there.
 
 A line is sent byte for byte as it is, unless something had to be lifted, set or added.
