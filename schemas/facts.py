@@ -122,7 +122,9 @@ class LateEvent(Fact):
     """An accepted event older than the horizon: counted and kept, in no verdict. Identity: topic, partition,
     offset; key: customer_id."""
 
-    topic: Annotated[str, Field(description="the input topic's name, without the deployment's prefix")]
+    topic: Annotated[
+        str, Field(description="the input topic's name, or handovers, without the deployment's prefix")
+    ]
     partition: Count
     offset: Count
     event_id: str
