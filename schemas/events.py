@@ -1,4 +1,4 @@
-"""What a storefront sends: Visit, Favorite, Cart, Order, Feedback. The contract of the input topics.
+"""What a storefront sends: visits, favorites, carts, orders, feedback, identities. The inputs' contract.
 
 A record's value is one JSON object in UTF-8, at most ``MAX_BODY_BYTES`` long and nested at most
 ``MAX_DEPTH`` deep; its key is ``customer_id`` in UTF-8. Fields nobody declared are ignored. Types are
@@ -338,11 +338,31 @@ class Feedback(_Envelope):
         return self
 
 
+class Identify(_Envelope):
+    """A guest has turned out to be a customer: what they were doing is the customer's."""
+
+    customer_id: Annotated[
+        Id,
+        _field(
+            "The guest, as their events have it so far; equal to the record's key.",
+            "customer_id",
+            "anonymousId",
+            "anonymous_id",
+        ),
+    ]
+    identified_as: Annotated[
+        Id, _field("The customer that the guest is.", "identified_as", "userId", "user_id")
+    ]
+    shop_id: Annotated[Id | None, _field("The shop it is said of; all shops if none.")] = None  # type: ignore[assignment]
+
+
+_Model = type[Visit] | type[Favorite] | type[Cart] | type[Order] | type[Feedback] | type[Identify]
 #: The model of each input topic's values, by the topic's name.
-MODELS: Final[dict[str, type[Visit] | type[Favorite] | type[Cart] | type[Order] | type[Feedback]]] = {
+MODELS: Final[dict[str, _Model]] = {
     "visits": Visit,
     "favorites": Favorite,
     "carts": Cart,
     "orders": Order,
     "feedback": Feedback,
+    "identities": Identify,
 }

@@ -37,6 +37,7 @@ class RejectReason(StrEnum):
     TIMESTAMP_AHEAD = "timestamp_ahead"  # stamped later than its arrival, by more than the tolerance
     TOO_MANY_EVENTS = "too_many_events"  # the customer's retained events reached the policy's bound
     ERASED = "erased"  # of a customer who was erased afterwards: neither key nor value is kept
+    NOT_A_GUEST = "not_a_guest"  # identified is a known customer's id, or one that is somebody else already
 
 
 class SessionFact(Fact):
@@ -121,7 +122,9 @@ class LateEvent(Fact):
     """An accepted event older than the horizon: counted and kept, in no verdict. Identity: topic, partition,
     offset; key: customer_id."""
 
-    topic: Annotated[str, Field(description="the input topic's name, without the deployment's prefix")]
+    topic: Annotated[
+        str, Field(description="the input topic's name, or handovers, without the deployment's prefix")
+    ]
     partition: Count
     offset: Count
     event_id: str

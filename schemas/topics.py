@@ -50,6 +50,10 @@ CARTS: Final = Topic("carts", "input", "customer_id", "Cart")
 ORDERS: Final = Topic("orders", "input", "customer_id", "Order")
 #: Optional: what customers say of a shop; where nothing is sent to it, nothing waits for it.
 FEEDBACK: Final = Topic("feedback", "input", "customer_id", "Feedback")
+#: Optional: that a guest is a customer. It goes where the guest's events go.
+IDENTITIES: Final = Topic("identities", "input", "customer_id, of the guest", "Identify")
+#: What guests had, for the customers that they are: from partition to partition.
+HANDOVERS: Final = Topic("handovers", "internal", "customer_id", None, max_message_bytes=CHANGELOG_MAX_BYTES)
 #: A tick is of no use once a later one is there, and there are a few a second.
 TICKS: Final = Topic(
     "ticks", "internal", "none; the sender names the partition", None, retention_ms=60 * 60 * 1000
@@ -88,9 +92,12 @@ MODELS: Final = Topic("models", "internal", "shop_id", None, "compact")
 ERASED: Final = Topic("erased", "fact", "customer_digest", "ErasedFact", "compact")
 
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
-INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK)
+INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK, IDENTITIES)
 #: Of these, the first so many tell event time: what was never more than an addition keeps nobody waiting.
 TIMED: Final = 4
+#: What the offset guard covers: the inputs, and behind them what customers are handed. An input appended to
+#: these must stand behind HANDOVERS, and its index is then the one in READ.
+READ: Final = (*INPUTS, HANDOVERS)
 FACTS: Final = (
     SESSIONS,
     LATE_EVENTS,
@@ -108,4 +115,4 @@ FACTS: Final = (
     SHOPS,
     ERASED,
 )
-ALL: Final = (*INPUTS, TICKS, CUSTOMERS_CHANGELOG, MODELS, SEGMENT_RULES, ERASURES, *FACTS)
+ALL: Final = (*READ, TICKS, CUSTOMERS_CHANGELOG, MODELS, SEGMENT_RULES, ERASURES, *FACTS)

@@ -62,6 +62,12 @@ def feedback(at: int = NOON, action: str = "review", **fields: Any) -> Event:
     return _event(at, {"action": action, **content}, fields)
 
 
+def identify(at: int = NOON, guest: str = "g1", heir: str = "c1", **fields: Any) -> Event:
+    """That g1 is c1, in all shops."""
+    event = _event(at, {"customer_id": guest, "identified_as": heir}, fields)
+    return event if "shop_id" in fields else {name: event[name] for name in event if name != "shop_id"}
+
+
 def body(event: Mapping[str, Any]) -> bytes:
     """The event as a record's value."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

@@ -28,6 +28,6 @@ activity AS
             PARTITION BY customer_id, shop_id ORDER BY t, id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) > {gap_ms:Int64} AS opens
         FROM accepted
-        WHERE topic != 'feedback' AND action NOT IN ('cancelled', 'refunded')
+        WHERE topic NOT IN ('feedback', 'identities') AND action NOT IN ('cancelled', 'refunded')
     )
 )

@@ -23,7 +23,7 @@ from aiokafka import ConsumerRecord
 from schemas import topics
 from schemas.events import EARLIEST_MS, LATEST_MS, MAX_BODY_BYTES
 from schemas.facts import DeadLetter, RejectReason
-from streams.adapters.contract import RefusedError, read
+from streams.adapters.contract import STRUCTS, RefusedError, read
 from streams.domain.events import (
     ArrivalTime,
     Body,
@@ -31,6 +31,7 @@ from streams.domain.events import (
     EventTime,
     Favorite,
     Feedback,
+    Identify,
     Input,
     Order,
     Visit,
@@ -41,14 +42,9 @@ _CHUNK: Final = 128
 _FEW: Final = 8
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_MS: Final = 86_400_000
-_MODELS: Final = {
-    "visits": Visit,
-    "favorites": Favorite,
-    "carts": Cart,
-    "orders": Order,
-    "feedback": Feedback,
-}
-_DECODERS: Final = tuple(msgspec.json.Decoder(_MODELS[topic.name]).decode for topic in topics.INPUTS)
+_DECODERS: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
+    msgspec.json.Decoder(STRUCTS[topic.name]).decode for topic in topics.INPUTS
+)
 #: Put before an event id: equal ids in two topics have different digests.
 _TOPIC_MARKS: Final = tuple(chr(index) for index in range(len(topics.INPUTS)))
 
@@ -174,10 +170,12 @@ def _milliseconds(bodies: Sequence[Body]) -> list[EventTime]:
     return cast("list[EventTime]", times)
 
 
-def _check_ids(body: Body) -> None:
+def _check_ids(body: Body | Identify) -> None:
     """Doubts an id with anything unprintable in it, of which control characters are a part."""
-    ids = body.event_id + body.customer_id + body.shop_id
-    if isinstance(body, Order):
+    ids = body.event_id + body.customer_id + (body.shop_id or "")
+    if isinstance(body, Identify):
+        ids += body.identified_as
+    elif isinstance(body, Order):
         ids += body.order_id + "".join([line.item_id for line in body.lines])
     else:
         ids += body.item_id or ""
@@ -249,7 +247,8 @@ def _check_currency(code: str) -> None:
 
 _CHECKS: Final = cast(
     "tuple[Callable[[Body], None], ...]",
-    (_check_price, _check_favorite, _check_cart, _check_order, _check_feedback),
+    # Of an identity its ids are all there is.
+    (_check_price, _check_favorite, _check_cart, _check_order, _check_feedback, lambda _: None),
 )
 
 
@@ -260,7 +259,8 @@ def _read_slowly(topic: int, record: ConsumerRecord, ahead_tolerance: int) -> In
         raise RefusedError(RejectReason.NULL_KEY, "the record has no key; send customer_id as its key")
     if value is None:
         raise RefusedError(RejectReason.NULL_VALUE, "the record has no value")
-    body = read(topic, value)
+    # An identify event among them, which only those ask for who read its topic.
+    body = cast("Body", read(topic, value))
     if body.customer_id.encode() != key:
         found = key[:64].decode(errors="replace")
         raise RefusedError(RejectReason.KEY_MISMATCH, f"key {found!r}, customer_id {body.customer_id!r}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -18,16 +17,18 @@ from schemas import topics
 from schemas.events import MAX_BODY_BYTES, MAX_DEPTH, MODELS, OrderLine
 from schemas.facts import RejectReason
 from streams.domain import events
-from streams.domain.events import Body
+from streams.domain.events import Body, Identify
 
-_STRUCTS: Final[dict[str, Callable[..., Body]]] = {
+#: By the topic's name, what its records are read into.
+STRUCTS: Final[dict[str, type[Body | Identify]]] = {
     "visits": events.Visit,
     "favorites": events.Favorite,
     "carts": events.Cart,
     "orders": events.Order,
     "feedback": events.Feedback,
+    "identities": events.Identify,
 }
-_BY_TOPIC: Final = tuple((MODELS[topic.name], _STRUCTS[topic.name]) for topic in topics.INPUTS)
+_BY_TOPIC: Final = tuple((MODELS[topic.name], STRUCTS[topic.name]) for topic in topics.INPUTS)
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET: Final = re.compile(r"[\[{\]}]")
 _DETAIL_LENGTH: Final = 300
@@ -54,7 +55,7 @@ class RefusedError(ValueError):
         super().__init__(f"{reason}: {self.detail}")
 
 
-def read(topic: int, value: bytes) -> Body:
+def read(topic: int, value: bytes) -> Body | Identify:
     """The event in a record's value, ``topic`` indexing ``schemas.topics.INPUTS``; RefusedError if none.
 
     Of several faults the first in this order is named: size, encoding, depth, JSON, object, fields.

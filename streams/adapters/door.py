@@ -1,8 +1,8 @@
 """Records as the pipeline takes them in: decoded and, if a key is set, with pseudonyms for customers' ids.
 
 A pseudonym stands for an id everywhere behind this door: in states, facts and tables. What came before it,
-the input topics, hold ids until their retention. Only ``customer_id`` is replaced; what else an event says
-of itself is taken as it is.
+the input topics, hold ids until their retention. Only ``customer_id`` is replaced, and whom a guest is said
+to be; what else an event says of itself is taken as it is.
 """
 
 from __future__ import annotations
@@ -11,36 +11,57 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from aiokafka import ConsumerRecord
+from msgspec.structs import asdict
 
 from schemas.facts import RejectReason
+from schemas.topics import HANDOVERS, IDENTITIES, INPUTS, READ
 from streams.adapters.codec import Rejected, decode_batch
-from streams.domain.events import Input
+from streams.adapters.handovers import decode_handovers
+from streams.adapters.kafka.producing import partition_of
+from streams.domain.events import Body, Identify, Input, Introduction
 from streams.settings import Settings
 
 _REMEMBERED: Final = 100_000
 _encode: Final = msgspec.json.Encoder().encode
+_HANDOVERS: Final = READ.index(HANDOVERS)
+_IDENTITIES: Final = INPUTS.index(IDENTITIES)
 
 
 def take_in(
     topic: int, records: Sequence[ConsumerRecord], settings: Settings
 ) -> tuple[list[Input], list[Rejected]]:
-    """What ``decode_batch`` makes of the records, of pseudonyms if ``settings`` have a key.
+    """What ``decode_batch`` makes of the records, of pseudonyms if ``settings`` have a key; ``topic`` indexes
+    ``schemas.topics.READ``.
 
     Then ``Input.raw`` is the event written anew, and of a refused record the key is a pseudonym and the value
     is left out: it may name anybody. The record itself is found in the input topic by its place.
     """
+    if topic == _HANDOVERS:
+        # What it holds has come through the door with the guest's events.
+        return decode_handovers(records)
     found, rejected = decode_batch(topic, records, settings.policy.ahead_tolerance)
-    if not settings.customer_key:
-        return found, rejected
-    key = settings.customer_key
-    for event in found:
-        event.body.customer_id = pseudonym(key, event.body.customer_id)
-        event.raw = _encode(event.body)
-    return found, [_veiled(each, key) for each in rejected]
+    heirs: Sequence[int] = ()
+    if topic == _IDENTITIES:
+        # The id says where the customer's records are, the pseudonym does not.
+        heirs = [partition_of(_identify(e).identified_as.encode(), settings.partitions) for e in found]
+    if key := settings.customer_key:
+        for event in found:
+            event.body.customer_id = pseudonym(key, event.body.customer_id)
+            if heirs:
+                _identify(event).identified_as = pseudonym(key, _identify(event).identified_as)
+            event.raw = _encode(event.body)
+        rejected = [_veiled(each, key) for each in rejected]
+    for event, partition in zip(found, heirs, strict=False):
+        event.body = cast("Body", Introduction(**asdict(_identify(event)), partition=partition))
+    return found, rejected
+
+
+def _identify(event: Input) -> Identify:
+    return cast("Identify", event.body)
 
 
 @lru_cache(_REMEMBERED)

@@ -19,11 +19,12 @@ import xxhash
 from aiokafka import ConsumerRecord
 from clickhouse_connect.driver.client import Client
 
-from schemas.topics import DEAD_LETTERS, ERASED, INGEST, INPUTS, LATE_EVENTS, SEGMENT_RUNS, SHOPS
+from schemas.topics import DEAD_LETTERS, ERASED, IDENTITIES, INGEST, INPUTS, LATE_EVENTS, SEGMENT_RUNS, SHOPS
 from streams.adapters.clickhouse import Endpoint, connect, explained
 from streams.adapters.columns import MS, TEXT, decoded, partitions, table
 from streams.adapters.door import known_as, take_in
 from streams.domain.erasure import digest, names_erased
+from streams.domain.events import Input
 from streams.settings import Settings
 
 ERASED_SCHEMA: Final = pa.schema(
@@ -45,11 +46,12 @@ _TIMEOUT_S: Final = 3600.0
 #: Topics whose records are of no customer.
 _OF_NOBODY: Final = frozenset({INGEST.name, SEGMENT_RUNS.name, SHOPS.name, ERASED.name})
 _INDEX: Final = {topic.name: index for index, topic in enumerate(INPUTS)}
+#: SQL: whom an identify event names, and nobody's id where it is none.
+_HEIR: Final = "ifNull(identified_as, '')"
 BLANK_DETAIL: Final = "names a customer who was erased"
 
-_NAMED: Final = (
-    r"""extractAll(ifNull(value, ''), '"(?:customer_id|userId|user_id)"\\s*:\\s*"((?:[^"\\\\]|\\\\.)*)"')"""
-)
+_FIELDS: Final = "customer_id|identified_as|user_?[Ii]d|anonymous_?[Ii]d"
+_NAMED: Final = rf"""extractAll(ifNull(value, ''), '"(?:{_FIELDS})"\\s*:\\s*"((?:[^"\\\\]|\\\\.)*)"')"""
 #: SQL: every name that a refused record may be of, as ``streams.domain.erasure.names`` finds them.
 NAMES: Final = rf"""arrayConcat(
     [ifNull(key, '')],
@@ -119,7 +121,8 @@ def sifted(
             if topic in _INDEX:
                 name = known_as(settings, key.decode(errors="replace")).encode()
             known[key] = erased.get(digest(name))
-        if known[key] is not None:
+        # An identify event may name somebody else than its key.
+        if known[key] is not None or topic == IDENTITIES.name:
             suspects.append(record)
     if topic in _INDEX:
         gone = dict(_gone(topic, suspects, erased, settings))
@@ -153,11 +156,18 @@ def _gone(
         for event in found:
             body = event.body
             customer = digest(body.customer_id.encode())
-            erasure = erased.get(customer)
-            if erasure is not None and event.t <= erasure.erased_at:
-                name = b"\0".join((customer, body.shop_id.encode(), body.event_id.encode()))
+            ends = [erased[one].erased_at for one in (customer, _heir(event)) if one in erased]
+            if ends and event.t <= max(ends):
+                shop_id = body.shop_id or ""
+                name = b"\0".join((customer, shop_id.encode(), body.event_id.encode()))
                 identity = xxhash.xxh3_64_intdigest(name)
                 yield (partition, event.offset), ("events", topic, partition, event.offset, identity)
+
+
+def _heir(event: Input) -> bytes:
+    """The digest of whom an identify event names, else nothing."""
+    heir = getattr(event.body, "identified_as", None)
+    return b"" if heir is None else digest(heir.encode())
 
 
 class _Late(msgspec.Struct):
@@ -237,18 +247,19 @@ def _erase(client: Client, tables: Mapping[str, bool], some: Sequence[tuple[byte
         f" AND occurred_at <= fromUnixTimestamp64Milli({each.erased_at}))"
         for name, each in some
     )
+    in_events = f"{until} OR {until.replace('customer_id', _HEIR)}"
     client.command(
         "INSERT INTO erased_records (of_table, topic, partition, offset, event)"
         " SELECT 'events', topic, partition, offset,"
         " xxh3(concat(SHA256(customer_id), '\\0', shop_id, '\\0', event_id)) FROM events"
-        f" WHERE {until}"
+        f" WHERE {in_events}"
     )
     client.command(
         "INSERT INTO erased_records (of_table, topic, partition, offset, event)"
         f" SELECT 'late_events', topic, partition, offset, offset FROM late_events WHERE {until}"
     )
     for name, timed in tables.items():
-        which = until if timed else whoever
+        which = in_events if name == "events" else until if timed else whoever
         if _found(client, name, which):
             client.command(f"ALTER TABLE `{name}` DELETE WHERE {which} SETTINGS mutations_sync = 2")
     letters = f"arrayExists(name -> SHA256(name) IN ({anybody}), {NAMES})"

@@ -61,7 +61,7 @@ from streams.adapters.loss_rows import (
     segment_run_rows,
     shop_rows,
 )
-from streams.domain.events import Cart, Favorite, Feedback, Input, Order, Visit
+from streams.domain.events import Cart, Favorite, Feedback, Identify, Input, Order, Visit
 from streams.domain.facts import SessionFact
 from streams.settings import Settings
 
@@ -177,16 +177,17 @@ EVENTS_SCHEMA: Final = pa.schema(
         ("cart_id", TEXT),
         ("rating", pa.uint8()),
         ("reply_ms", pa.uint64()),
+        ("identified_as", TEXT),
     ]
 )
 
 #: The fields of an event's body that are columns of their own, by the body's type.
 _BODY_COLUMNS: Final = {
     kind: frozenset(kind.__struct_fields__) & frozenset(EVENTS_SCHEMA.names) - {"occurred_at", "lines"}
-    for kind in (Visit, Favorite, Cart, Order, Feedback)
+    for kind in (Visit, Favorite, Cart, Order, Feedback, Identify)
 }
 #: By index into INPUTS.
-_BODIES: Final = (Visit, Favorite, Cart, Order, Feedback)
+_BODIES: Final = (Visit, Favorite, Cart, Order, Feedback, Identify)
 _INPUT_INDEX: Final = {topic.name: index for index, topic in enumerate(INPUTS)}
 
 
@@ -291,7 +292,10 @@ def input_rows(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
     arrays = []
     for field in EVENTS_SCHEMA:
         name = field.name
-        if name in own:
+        if name == "shop_id":
+            # "" where it is said of all shops.
+            arrays.append(array([body.shop_id or "" for body in bodies], field.type))
+        elif name in own:
             arrays.append(array([getattr(body, name) for body in bodies], field.type))
         elif name == "topic":
             arrays.append(pa.repeat(pa.scalar(INPUTS[index].name, TEXT), count))
@@ -306,7 +310,8 @@ def input_rows(index: int, partition: int, inputs: Sequence[Input]) -> pa.Table:
         elif name == "arrived_at":
             arrays.append(array([event.arrived for event in inputs], field.type))
         elif name == "action":
-            arrays.append(pa.repeat(pa.scalar("visit", TEXT), count))
+            named = "identify" if _BODIES[index] is Identify else "visit"
+            arrays.append(pa.repeat(pa.scalar(named, TEXT), count))
         elif name == "lines":
             arrays.append(structs([body.lines if isinstance(body, Order) else () for body in bodies], _LINE))
         else:

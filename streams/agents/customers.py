@@ -5,7 +5,7 @@ The order is the guarantee (any failure ends the process; whatever was not acked
 1. decode; refused records go to dead-letters, awaited;
 2. advance each touched customer, then those whose deadline has passed; late events go to late-events;
 3. write the states and, last, the partition's marker to the changelog, awaited;
-4. send the facts, awaited;
+4. send the facts, and what guests hand over to customers of any partition, awaited;
 5. the caller acks the batch.
 """
 
@@ -28,6 +28,7 @@ from streams.adapters.codec import (
     decode_tick,
 )
 from streams.adapters.door import take_in
+from streams.adapters.handovers import encode_handover
 from streams.adapters.kafka.lanes import Lanes
 from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
@@ -36,8 +37,8 @@ from streams.agents import erasing
 from streams.agents.partition import Partition, Step
 from streams.agents.published import Take, take_models, take_rules, take_shops
 from streams.agents.rule_run import RuleRun
-from streams.agents.telling import counted, late_event, too_many
-from streams.domain.events import Input
+from streams.agents.telling import counted, late_event, no_guest, too_many
+from streams.domain.events import Handover, Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
 from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
 from streams.domain.progress import (
@@ -49,7 +50,7 @@ from streams.domain.progress import (
 )
 from streams.domain.settle import Fact
 from streams.domain.state import header
-from streams.domain.visitor import LATE, REFUSED, advance
+from streams.domain.visitor import LATE, NOT_A_GUEST, advance
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -57,6 +58,7 @@ Headers = list[tuple[str, bytes]]
 Outgoing = tuple[bytes | None, bytes | None, Headers]
 
 _INPUTS = len(topics.INPUTS)
+_HANDOVERS = topics.READ.index(topics.HANDOVERS)
 #: What every worker reads all of.
 _PUBLISHED: dict[topics.Topic, Take] = {
     topics.MODELS: take_models,
@@ -124,7 +126,7 @@ class Customers:
         self._send = send
         self._caught_up = caught_up
         self._partitions: dict[int, Partition] = {}
-        self._index = {settings.topic(t.name): i for i, t in enumerate(topics.INPUTS)}
+        self._index = {settings.topic(t.name): i for i, t in enumerate(topics.READ)}
         self._published = {settings.topic(topic.name): topic for topic in _PUBLISHED}
         #: By partition, states that must go before anything else is done.
         self._revived: dict[int, list[bytes]] = {}
@@ -179,7 +181,7 @@ class Customers:
             if partition.erased:
                 found, rejected, letters = erasing.sifted(partition, index, found, rejected)
             if letters:
-                await self._dead_letters(topics.INPUTS[index].name, number, letters)
+                await self._dead_letters(topics.READ[index].name, number, letters)
             step.count(partition.progress, index, records, found, rejected)
             inputs += found
         self._advance(number, step, inputs)
@@ -274,8 +276,11 @@ class Customers:
             partition.next_batch += 1
         if step.facts:
             await self._send(number, self._by_topic(step.facts))
+        if step.handovers:
+            await self._hand_over(step.handovers)
         if announce or step.ends:
-            await self._ingest(number, partition, range(_INPUTS) if announce else sorted(step.ends))
+            told = range(_INPUTS) if announce else sorted(step.ends.keys() - {_HANDOVERS})
+            await self._ingest(number, partition, told)
         if run is not None:
             await self._report(number, run)
         partition.paid = progress.batch
@@ -305,9 +310,15 @@ class Customers:
             ]
             await self._send(number, {self._settings.topic(topics.LATE_EVENTS.name): records})
         for event, kind in step.answers:
-            if kind == REFUSED:
-                letter = too_many(event, self._policy)
-                await self._dead_letters(topics.INPUTS[event.topic].name, number, [letter])
+            if kind != LATE:
+                letter = no_guest(event) if kind == NOT_A_GUEST else too_many(event, self._policy)
+                await self._dead_letters(topics.READ[event.topic].name, number, [letter])
+
+    async def _hand_over(self, handovers: Iterable[Handover]) -> None:
+        topic = self._settings.topic(topics.HANDOVERS.name)
+        for each in handovers:
+            record = (each.customer_id.encode(), encode_handover(each), _NO_HEADERS)
+            await self._send(each.partition, {topic: [record]})
 
     async def _ingest(self, number: int, partition: Partition, indexes: Iterable[int]) -> None:
         """Send the counts so far of the topics at ``indexes``."""
@@ -334,7 +345,7 @@ class Customers:
 
 def register(app: WorkerApp, settings: Settings) -> Customers:
     """Make the agent and its table in ``app``: all input topics and the ticks, one batch at a time."""
-    inputs = [settings.topic(topic.name) for topic in topics.INPUTS]
+    inputs = [settings.topic(topic.name) for topic in topics.READ]
     ticks = settings.topic(topics.TICKS.name)
 
     def caught_up(partition: int, topic: int, since: float) -> bool:

@@ -12,7 +12,7 @@ from streams.adapters.codec import Rejected
 from streams.domain.clock import UNKNOWN, Deadlines, PartitionClock
 from streams.domain.context import Context
 from streams.domain.erasure import digest
-from streams.domain.events import Input
+from streams.domain.events import Handover, Input
 from streams.domain.outlook import ShopModel
 from streams.domain.policy import Policy
 from streams.domain.progress import (
@@ -44,7 +44,8 @@ DEADLINE_GRANULE_MS = 250
 #: A partition's watermark is kept, and sent with all its counts, about this often while it moves.
 INGEST_INTERVAL_S = 1.0
 
-_INPUTS = len(topics.INPUTS)
+#: Topics that the offset guard covers.
+_READ = len(topics.READ)
 
 
 class Partition:
@@ -70,9 +71,9 @@ class Partition:
     )
 
     def __init__(self, stored: Iterable[tuple[bytes, bytes]], marker: bytes | None, policy: Policy) -> None:
-        started = Progress.start(_INPUTS, topics.TIMED)
+        started = Progress.start(_READ, topics.TIMED)
         self.progress = started if marker is None else decode_marker(marker)
-        self.progress.widen(_INPUTS)
+        self.progress.widen(_READ)
         self.clock = PartitionClock(topics.TIMED)
         self.clock.times = list(self.progress.times)
         self.clock.watermark = self.progress.watermark
@@ -156,7 +157,7 @@ class Partition:
 class Step:
     """What one batch has come to so far."""
 
-    __slots__ = ("answers", "changes", "context", "ends", "facts", "latest", "tally", "wakes")
+    __slots__ = ("answers", "changes", "context", "ends", "facts", "handovers", "latest", "tally", "wakes")
 
     def __init__(self, partition: Partition, policy: Policy) -> None:
         self.context = Context(
@@ -172,13 +173,14 @@ class Step:
         )
         self.changes: dict[bytes, bytes | None] = {}
         self.facts: list[tuple[bytes, Fact]] = []
+        self.handovers: list[Handover] = []
         self.answers: list[tuple[Input, int]] = []
         self.wakes: list[tuple[bytes, int]] = []
         #: Per input topic of the batch: the highest offset, and the latest event time.
         self.ends: dict[int, int] = {}
         self.latest: dict[int, int] = {}
         #: Per input topic, how many of each class; those applied are counted with the whole batch.
-        self.tally = [[0] * CLASSES for _ in range(_INPUTS)]
+        self.tally = [[0] * CLASSES for _ in range(_READ)]
 
     def take(self, key: bytes, before: bytes | None, result: Transition) -> None:
         """Note what became of one customer."""
@@ -189,6 +191,8 @@ class Step:
                 self.wakes.append((key, result.wake_at))
         if result.facts:
             self.facts += [(key, fact) for fact in result.facts]
+        if result.handovers:
+            self.handovers += result.handovers
         if result.answers:
             self.answers += result.answers
         for topic, kind in result.odd:

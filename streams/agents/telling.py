@@ -39,12 +39,12 @@ def late_event(event: Input, number: int, watermark: int) -> bytes:
     body = event.body
     return _encode(
         {
-            "topic": topics.INPUTS[event.topic].name,
+            "topic": topics.READ[event.topic].name,
             "partition": number,
             "offset": event.offset,
             "event_id": body.event_id,
             "customer_id": body.customer_id,
-            "shop_id": body.shop_id,
+            "shop_id": body.shop_id or "",
             "occurred_at": event.t,
             "arrived_at": event.arrived,
             "watermark": watermark,
@@ -55,11 +55,16 @@ def late_event(event: Input, number: int, watermark: int) -> bytes:
 
 def too_many(event: Input, policy: Policy) -> Rejected:
     """The refusal of an event beyond a customer's bound."""
-    return Rejected(
-        offset=event.offset,
-        arrived=event.arrived,
-        reason=RejectReason.TOO_MANY_EVENTS,
-        detail=f"the customer has {policy.max_events} events inside the horizon already",
-        key=event.body.customer_id.encode(),
-        value=event.raw,
-    )
+    detail = f"the customer has {policy.max_events} events inside the horizon already"
+    return _refused(event, RejectReason.TOO_MANY_EVENTS, detail)
+
+
+def no_guest(event: Input) -> Rejected:
+    """The refusal of an identify event that is of no guest."""
+    detail = "the id is a known customer's, or was said to be somebody else before"
+    return _refused(event, RejectReason.NOT_A_GUEST, detail)
+
+
+def _refused(event: Input, reason: RejectReason, detail: str) -> Rejected:
+    key = event.body.customer_id.encode()
+    return Rejected(event.offset, event.arrived, reason, detail, key, event.raw)

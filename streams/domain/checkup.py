@@ -313,7 +313,8 @@ def _again(customer_id: str, shop_id: str, buyer: Buyer, today: int, policy: Pol
     facts: list[Fact] = [segments.fact(customer_id, shop_id, t) for t in buyer.turns if t.version >= owed]
     if buyer.forgotten:
         return [*facts, _withdrawn(customer_id, shop_id, today, buyer.version)]
-    buyer.profile = 0
+    # No profile has this digest: it is told anew, or taken back if by now there is nobody to tell it of.
+    buyer.profile = min(buyer.profile, 1)
     facts += [lifecycle.fact(customer_id, shop_id, t) for t in buyer.told if t.version >= owed]
     facts += [actions.fact(customer_id, shop_id, a, policy) for a in buyer.asked if a.version >= owed]
     if buyer.tier is not None and buyer.tier.version >= owed:

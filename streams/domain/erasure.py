@@ -18,7 +18,10 @@ from streams.domain.events import Input
 NEVER: Final = -1
 #: Bytes of a refused record that are searched for names.
 _SEARCHED: Final = 8 * 1024
-_NAMED: Final = re.compile(rb'"(?:customer_id|userId|user_id)"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_NAMED: Final = re.compile(
+    rb'"(?:customer_id|identified_as|user_?[Ii]d|anonymous_?[Ii]d)"'
+    rb'\s*:\s*"((?:[^"\\]|\\.)*)"'
+)
 _BETWEEN: Final = re.compile(rb"[\s,;\"':{}\[\]]+")
 
 #: When, in ms, those were erased that are known by these digests.

@@ -147,15 +147,56 @@ class Feedback(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     is_bot: bool = False
 
 
+class Identify(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The guest ``customer_id`` is the customer ``identified_as``: in ``shop_id``, or in every shop."""
+
+    event_id: Id
+    occurred_at: Moment
+    customer_id: Id
+    identified_as: Id
+    shop_id: Id | None = None
+    channel: ShortText | None = None
+    referrer: LongText | None = None
+    campaign: ShortText | None = None
+    user_agent: LongText | None = None
+    is_bot: bool = False
+
+
+class Introduction(Identify, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """An ``Identify``, and the partition that the customer's records are in."""
+
+    partition: int
+
+
+class Handover(Struct, frozen=True, gc=False, kw_only=True):
+    """What the customer has from a guest: a session, and orders (``Orders``), packed; both may be missing.
+
+    event_id: a digest of the rest. occurred_at: when the session begins; without one, the earliest that the
+    orders have. partition: of the customer's records.
+    """
+
+    event_id: str
+    occurred_at: int
+    partition: int
+    customer_id: Id
+    guest_id: Id
+    shop_id: str
+    session: bytes = b""
+    orders: bytes = b""
+
+
+#: What sessions, orders and grievances are made of.
 Body = Visit | Favorite | Cart | Order | Feedback
 
 
 class Input(Struct, gc=False):
     """One accepted record: where it stood, when, and what it says.
 
-    topic: index into ``schemas.topics.INPUTS``; offset: of the record in its topic-partition;
+    topic: index into ``schemas.topics.READ``; offset: of the record in its topic-partition;
     id: 64-bit digest of topic and event id; t: event time; arrived: the record's own timestamp;
     raw: the bytes as they came, kept for a late event's record.
+
+    An ``Introduction`` or a ``Handover`` is told by its topic before anybody looks at the body.
     """
 
     topic: int

@@ -17,6 +17,7 @@ from streams.domain.facts import LostStage, SessionFact, Stage, TransitionFact, 
 from streams.domain.facts import transition_id as id_of_transition
 from streams.domain.leakage import Leak
 from streams.domain.loss_facts import ReasonFact, ReasonKind, reason_id
+from streams.domain.order import CANCELLED, Amendment
 from streams.domain.policy import DAY, Policy
 from streams.domain.purchase import unit_price
 from streams.domain.reasons import (
@@ -63,6 +64,12 @@ class Said(Struct, array_like=True, frozen=True, gc=False):
         elif body.reply_ms is not None and body.reply_ms > _SLOW_REPLY and body.action == "reply":
             kind = "reply"
         return cls(event.t, event.id, _FINE if kind is None else 1 + _KINDS.index(kind))
+
+    @classmethod
+    def of_amendment(cls, amendment: Amendment) -> Said:
+        """What was said by taking an order back, or a part of it."""
+        kind: GrievanceKind = "cancelled" if amendment.code == CANCELLED else "refunded"
+        return cls(amendment.t, amendment.id, 1 + _KINDS.index(kind))
 
 
 class Past(Struct, array_like=True, frozen=True, gc=False):

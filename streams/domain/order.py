@@ -101,6 +101,19 @@ class OrderRecord(Struct, array_like=True, gc=False):
             amendment = Amendment(event.t, event.id, PARTLY_REFUNDED, to_amount(order.refund_amount))
         self.amendments.append(amendment)
 
+    def absorb(self, other: OrderRecord) -> bool:
+        """Become the union of both; False if ``other`` says nothing new."""
+        mentions = [each for each in other.mentions if each not in self.mentions]
+        known = {each.id for each in self.amendments}
+        amendments = [each for each in other.amendments if each.id not in known]
+        if mentions and (not self.mentions or min(mentions) < min(self.mentions)):
+            self.total, self.currency, self.items = other.total, other.currency, other.items
+            self.gross, self.discount, self.pieces = other.gross, other.discount, other.pieces
+            self.categories, self.details = other.categories, other.details
+        self.mentions += mentions
+        self.amendments += amendments
+        return bool(mentions or amendments)
+
     def moment(self) -> Mention | None:
         """The mention it is attributed by; None while only amendments are known."""
         if len(self.mentions) == 1:

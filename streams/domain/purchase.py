@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from streams.domain.days import date_of, day_of
-from streams.domain.facts import money
+from streams.domain.facts import EPOCH, money
 from streams.domain.loss_facts import PurchaseFact, PurchaseLine
 from streams.domain.order import Detail, OrderRecord
 from streams.domain.policy import Policy
@@ -78,4 +78,23 @@ def purchase(
         lines=tuple(lines),
         version=record.weight(policy.amendment_window),
         is_deleted=False,
+    )
+
+
+def withdrawn(customer_id: str, shop_id: str, order_id: str, version: int) -> PurchaseFact:
+    """Takes back whatever was said of an order that has turned out to be somebody else's."""
+    nothing = money(0)
+    return PurchaseFact(
+        shop_id=shop_id,
+        customer_id=customer_id,
+        order_id=order_id,
+        ordered_at=0,
+        day=EPOCH,
+        total=nothing,
+        refunded=nothing,
+        is_reversed=False,
+        currency=None,
+        lines=(),
+        version=version,
+        is_deleted=True,
     )

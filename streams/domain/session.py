@@ -178,6 +178,15 @@ class Session(Struct, array_like=True, gc=False):
         self.touched += other.touched
 
 
+def begins(ids: bytes, digest: bytes, at: int) -> bool:
+    """Whether ``digest``, first found in ``ids`` at ``at``, is one of them; across two it is nobody's."""
+    while at >= 0:
+        if at % DIGEST_BYTES == 0:
+            return True
+        at = ids.find(digest, at + 1)
+    return False
+
+
 def _earliest(a: First | None, b: First | None) -> First | None:
     if a is None:
         return b

@@ -11,6 +11,7 @@ from streams.domain.buyer import Buyer, is_settled, leave
 from streams.domain.checkup import AT_ONCE, NEVER, evaluate
 from streams.domain.context import Context
 from streams.domain.disposition import Sale
+from streams.domain.events import Handover
 from streams.domain.facts import SessionFact, TransitionFact, tombstone
 from streams.domain.follow import Fact as LossFact
 from streams.domain.follow import News, follow
@@ -19,7 +20,7 @@ from streams.domain.motives import Lapse
 from streams.domain.order import OrderRecord, Orders
 from streams.domain.outlook import ShopModel, gap_of_most
 from streams.domain.policy import DAY, HOUR, Policy
-from streams.domain.purchase import purchase
+from streams.domain.purchase import purchase, withdrawn
 from streams.domain.session import Session, Touch
 from streams.domain.shop import Closed, Shop
 from streams.domain.state import Owed, Visitor
@@ -35,6 +36,7 @@ class Step(Struct, gc=False):
     crashed: facts owed before it may not have been sent; unpaid: of these, the sessions'.
     resold: by shop, the orders that events of this step bear on. touches: by shop, of each session that has
     closed. lapses: of buyers, found in this step. heard: shops of which the customer has said something.
+    handovers: to be sent, those that a crash may have kept back among them.
     """
 
     customer_id: str
@@ -47,6 +49,7 @@ class Step(Struct, gc=False):
     touches: list[tuple[str, Sequence[Touch]]] = field(default_factory=list)
     lapses: list[tuple[str, Lapse]] = field(default_factory=list)
     heard: set[str] = field(default_factory=set)
+    handovers: tuple[Handover, ...] = ()
     _ledgers: dict[str, Orders] = field(default_factory=dict)
     _trail: Trail | None = None
 
@@ -83,6 +86,11 @@ def settle(step: Step) -> int:
     wake_at = _follow(step) if policy.losses or step.trail_read() or visitor.trail else NEVER
     for shop_id, due in dues:
         wake_at = min(wake_at, _put_away(step, shop_id, due))
+    if (me := visitor.identity) is not None:
+        due = me.put_away(step.context.watermark, policy)
+        wake_at = min(wake_at, due)
+        if due == NEVER:
+            visitor.identity = None
     if step.unpaid:
         step.facts += again(step)
         visitor.owed = step.unpaid + visitor.owed
@@ -204,9 +212,16 @@ def _follow(step: Step) -> int:
         ids = step.orders(shop_id) if unpaid and shop.ledger else step.resold.get(shop_id, ())
         orders = step.orders(shop_id) if ids else {}
         for order_id in ids:
-            fact = purchase(step.customer_id, shop_id, order_id, orders[order_id], context.policy_of(shop_id))
+            record = orders.get(order_id)
+            if record is None:
+                continue  # it has gone over to the customer that the guest is
+            fact = purchase(step.customer_id, shop_id, order_id, record, context.policy_of(shop_id))
             if fact is not None:
                 told.append(fact)
+    if (me := visitor.identity) is not None:
+        for shop_id, order_id, count in me.withdrawn():
+            if unpaid or order_id in step.resold.get(shop_id, ()):
+                told.append(withdrawn(step.customer_id, shop_id, order_id, count))
     news = News(
         touches=step.touches,
         sessions=sessions,
@@ -258,7 +273,7 @@ def _put_away(step: Step, shop_id: str, due: int) -> int:
     orders = step.orders_read(shop_id)
     if orders is None and shop.ledger and watermark > shop.due:
         orders = step.orders(shop_id)
-    if orders:
+    if orders or (orders is not None and shop_id in step.resold):
         _keep_orders(shop, orders, shop_id in step.resold, step.visitor.trail_owes, watermark, policy)
     if shop.ledger and shop.due < due:
         due = shop.due
@@ -278,7 +293,7 @@ def _keep_orders(
     due = NEVER - 1
     expired = []
     for order_id, record in orders.items():
-        until = _order_expires(record, policy)
+        until = order_expires(record, policy)
         if watermark > until:
             expired.append(order_id)
         elif until < due:
@@ -316,7 +331,8 @@ def _publish(step: Step, shop_id: str, session: Session, orders: Orders, policy:
         session.published = count
 
 
-def _order_expires(record: OrderRecord, policy: Policy) -> int:
+def order_expires(record: OrderRecord, policy: Policy) -> int:
+    """The watermark beyond which nothing can change the order, nor anything that it bears on."""
     window = max(policy.amendment_window, policy.gap + policy.recovery_window)
     if policy.losses:
         # It outlives every day that it may bear on; a day may have an hour or two more than others.
@@ -328,7 +344,7 @@ def _expires(closed: Closed, orders: Orders, policy: Policy) -> int:
     """The watermark beyond which nothing can change the session's verdict."""
     bearing = relevant(closed.start, closed.end, orders, policy)
     settled = closed.end + policy.gap + policy.recovery_window + policy.horizon
-    return max([settled, *(_order_expires(record, policy) for record in bearing.values())])
+    return max([settled, *(order_expires(record, policy) for record in bearing.values())])
 
 
 def again(step: Step) -> list[Fact]:

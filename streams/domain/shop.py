@@ -21,7 +21,7 @@ from streams.domain.order import Orders
 from streams.domain.policy import Policy
 from streams.domain.segment_standing import ENDLESS
 from streams.domain.segments import Asking, Rules
-from streams.domain.session import DIGEST_BYTES, Session, Touch
+from streams.domain.session import DIGEST_BYTES, Session, Touch, begins
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_session = msgspec.msgpack.Decoder(Session).decode
@@ -164,10 +164,10 @@ class Shop(Struct, array_like=True, gc=False):
         """Whether an activity event of this digest was taken in already; ``orders`` knows amendments."""
         digest = key.to_bytes(DIGEST_BYTES, "big")
         for session in self.sessions:
-            if (at := session.ids.find(digest)) >= 0 and _begins(session.ids, digest, at):
+            if (at := session.ids.find(digest)) >= 0 and begins(session.ids, digest, at):
                 return True
         for closed in self.closed:
-            if (at := closed.ids.find(digest)) >= 0 and _begins(closed.ids, digest, at):
+            if (at := closed.ids.find(digest)) >= 0 and begins(closed.ids, digest, at):
                 return True
         return False
 
@@ -219,13 +219,22 @@ def place(shop: Shop, event: Input, policy: Policy) -> Sequence[tuple[int, int]]
     return gone
 
 
-def _begins(ids: bytes, digest: bytes, at: int) -> bool:
-    # Found across two digests it is nobody's.
-    while at >= 0:
-        if at % DIGEST_BYTES == 0:
-            return True
-        at = ids.find(digest, at + 1)
-    return False
+def join(shop: Shop, arrived: Session, policy: Policy) -> Sequence[tuple[int, int]]:
+    """Put a whole session where it belongs, merging what it joins; gives what ``place`` gives."""
+    gap = policy.gap
+    if shop.closed and arrived.start <= shop.closed[-1].end + gap:
+        shop.reopen()
+    apart: list[Session] = []
+    joined = [arrived]
+    for session in shop.sessions:
+        meets = session.start - gap <= arrived.end and arrived.start <= session.end + gap
+        (joined if meets else apart).append(session)
+    # Of two that begin together the one that was there survives, with what was published of it.
+    survivor, *others = sorted(joined, key=lambda each: (each.start, each is arrived))
+    for other in others:
+        survivor.absorb(other)
+    shop.sessions = sorted([*apart, survivor], key=_start)
+    return [(other.start, other.published + 1) for other in others if other.published]
 
 
 def _start(session: Session) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from streams.domain.checkup import AT_ONCE
+from streams.domain.identity import Identity
 from streams.domain.order import Orders
 from streams.domain.session import Session
 from streams.domain.shop import Shop
@@ -32,7 +33,8 @@ class Owed(Struct, array_like=True, frozen=True, gc=False):
 
 class Visitor(Struct, array_like=True, gc=False):
     """``applied``: highest offset seen of each input topic. ``odd``: (topic, offset, class) of events that
-    were not applied and that no marker covers yet. ``owed``: facts that the last batch had to send."""
+    were not applied and that no marker covers yet. ``owed``: facts that the last batch had to send.
+    ``identity``: of whom an identify event has spoken."""
 
     applied: list[int]
     shops: dict[str, Shop] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Visitor(Struct, array_like=True, gc=False):
     trail: bytes = b""
     trail_at: int = 0
     trail_owes: bool = False
+    identity: Identity | None = None
 
 
 class _Shop1(Struct, array_like=True, gc=False):
@@ -82,6 +85,7 @@ def decode(stored: bytes) -> Visitor:
 def encode(visitor: Visitor, wake_at: int, batch: int) -> bytes:
     """``visitor`` as it is kept."""
     owes = bool(visitor.owed) or visitor.trail_owes or any(shop.owes for shop in visitor.shops.values())
+    owes |= visitor.identity is not None and bool(visitor.identity.owed)
     return _HEADER.pack(_VERSION, wake_at, batch, owes) + _encode(visitor)
 
 

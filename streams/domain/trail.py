@@ -18,6 +18,7 @@ from streams.domain.disposition import Day
 from streams.domain.leakage import Leaked
 from streams.domain.loss_facts import ItemDaysFact, LeakFact, ReasonFact
 from streams.domain.motives import LOOKBACK, Lapse, Loss, Past, Said, settles_after
+from streams.domain.order import Amendment
 from streams.domain.policy import DAY, LONGEST_LEAK_WINDOW, Policy
 from streams.domain.session import Touch
 
@@ -70,6 +71,17 @@ class Trail(Struct, array_like=True, gc=False):
             return False
         heard.append(said)
         return True
+
+    def unhear(self, shop_id: str, amendments: Iterable[Amendment]) -> bool:
+        """Forget orders taken back that are somebody else's; False if none was known."""
+        trace = self.traces.get(shop_id)
+        if trace is None:
+            return False
+        ids = {each.id for each in amendments}
+        kept = [each for each in trace.said if each.id not in ids]
+        some = len(kept) < len(trace.said)
+        trace.said = kept
+        return some
 
     def retained(self) -> int:
         """Events that are kept, to bound the state."""

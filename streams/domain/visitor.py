@@ -10,14 +10,16 @@ batch is delivered again, perhaps cut differently; ``applied`` tells which event
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
+from schemas.topics import FEEDBACK, INPUTS
 from streams.domain.checkup import AT_ONCE, NEVER
 from streams.domain.context import Context
-from streams.domain.events import Feedback, Input, Order
+from streams.domain.events import Feedback, Handover, Input, Introduction, Order
 from streams.domain.facts import tombstone
+from streams.domain.handing import hand_over, identify, inherit
 from streams.domain.motives import Said
 from streams.domain.order import OrderRecord
 from streams.domain.settle import Fact, Step, again, settle
@@ -30,6 +32,10 @@ DUPLICATE: Final = 1
 LATE: Final = 2
 REFUSED: Final = 3
 CLASSES: Final = 4
+#: In answers alone: refused, because an identify event was of no guest.
+NOT_A_GUEST: Final = 4
+#: From here on, topics of what is no activity and no order.
+_FEEDBACK: Final = INPUTS.index(FEEDBACK)
 
 
 class Transition(Struct, gc=False):
@@ -38,8 +44,9 @@ class Transition(Struct, gc=False):
     stored: None when nothing needs keeping, the very object that came in when nothing changed.
     wake_at: a deadline that is new, or earlier than the one the state came with; None if that one serves.
     answers: (input, class) of late and refused events, to be recorded before the state is: a state that has
-    seen an event does not answer it again.
+    seen an event does not answer it again. NOT_A_GUEST stands for a class of its own: refused for that.
     odd: (topic, class) of each input that was not applied and that no completed batch has counted yet.
+    handovers: what is owed to customers, to be sent once the state is kept.
     """
 
     stored: bytes | None
@@ -47,6 +54,7 @@ class Transition(Struct, gc=False):
     facts: list[Fact]
     odd: Sequence[tuple[int, int]] = ()
     answers: Sequence[tuple[Input, int]] = ()
+    handovers: Sequence[Handover] = ()
 
 
 def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], context: Context) -> Transition:
@@ -82,6 +90,11 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
             for shop in visitor.shops.values():
                 changed |= crashed and shop.owes
                 shop.owes &= crashed
+            if (me := visitor.identity) is not None:
+                if crashed:
+                    step.handovers = tuple(me.owed)
+                else:
+                    me.owed = []
     if context.other_rules and all(s.asked == context.rules.version for s in visitor.shops.values()):
         return Transition(stored, None, [])
     seen = visitor.applied
@@ -89,6 +102,7 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
     if stored is not None and len(stored) // 8 + len(inputs) >= room:
         # An event that is retained takes eight bytes at least, so a shorter state has room.
         room -= sum(shop.retained() for shop in visitor.shops.values()) + step.trail().retained()
+        room -= 0 if visitor.identity is None else visitor.identity.retained()
     for event in inputs:
         topic, offset = event.topic, event.offset
         if offset <= seen[topic] or offset <= done[topic]:
@@ -103,20 +117,25 @@ def advance(customer_id: str, stored: bytes | None, inputs: Sequence[Input], con
         if kind == APPLIED:
             room -= 1
         else:
-            odd.append((topic, kind))
-            visitor.odd.append((topic, offset, kind))
             if kind >= LATE:
                 answers.append((event, kind))
+                kind = min(kind, REFUSED)
+            odd.append((topic, kind))
+            visitor.odd.append((topic, offset, kind))
     if not changed:
         step.facts += again(step)
-        return Transition(stored, None, step.facts, odd, answers)
+        return Transition(stored, None, step.facts, odd, answers, step.handovers)
+    if visitor.identity is not None:
+        hand_over(step)
     wake_at = settle(step)
-    if not visitor.shops and not visitor.trail:
+    if not visitor.shops and not visitor.trail and visitor.identity is None:
         if not visitor.owed and not visitor.odd:
             return Transition(None, None, step.facts, odd, answers)
         wake_at = AT_ONCE
     kept = encode(visitor, wake_at, context.batch)
-    return Transition(kept, wake_at if wake_at < wake_before else None, step.facts, odd, answers)
+    return Transition(
+        kept, wake_at if wake_at < wake_before else None, step.facts, odd, answers, step.handovers
+    )
 
 
 def _class_of(visitor: Visitor, topic: int, offset: int) -> int:
@@ -134,8 +153,10 @@ def _take(step: Step, event: Input, room: int) -> int:
     shop = visitor.shops.get(shop_id)
     if shop is not None and shop.knows(event.id):
         return DUPLICATE
-    if isinstance(body, Feedback):
-        return _hear(step, event, body, room)
+    if visitor.identity is not None and visitor.identity.knows(shop_id, event.id):
+        return DUPLICATE
+    if event.topic >= _FEEDBACK:
+        return _hear(step, event, body, room) if isinstance(body, Feedback) else _meet(step, event, room)
     if isinstance(body, Order):
         orders = step.orders(shop_id)
         key = event.id
@@ -169,6 +190,22 @@ def _take(step: Step, event: Input, room: int) -> int:
         visitor.owed.append(Owed(shop_id, start, count))
         step.facts.append(tombstone(step.customer_id, shop_id, start, count))
     return APPLIED
+
+
+def _meet(step: Step, event: Input, room: int) -> int:
+    """Take in who a guest is, or what a guest has handed over."""
+    visitor = step.visitor
+    body = cast("Introduction | Handover", event.body)
+    me = visitor.identity
+    if isinstance(body, Introduction):
+        if me is not None and me.claimed(event.id, body.shop_id):
+            return DUPLICATE
+        if room <= 0:
+            return REFUSED
+        return APPLIED if identify(step, event, body) else NOT_A_GUEST
+    if room <= 0:
+        return REFUSED
+    return APPLIED if inherit(step, event, body) else DUPLICATE
 
 
 def _hear(step: Step, event: Input, body: Feedback, room: int) -> int:

@@ -8,9 +8,10 @@ Where a line goes is decided in this order:
    Completed``, ``view_item``, ``add_to_cart``, ``purchase``. Of a Segment or GA4 event the fields inside
    ``properties`` or ``params`` and those of an only item are lifted up, and its ``action`` is set where it
    has none.
-2. By shape: a feedback's action is feedback; an order id or an order's action is an order; ``set``,
-   ``clear``, or ``add`` and ``remove`` with a cart id, quantity or price are a cart; ``add`` and ``remove``
-   with a ``target`` are a favorite; an object with no action is a visit.
+2. By shape: a feedback's action is feedback; whatever says ``identified_as`` is an identity; an order id or
+   an order's action is an order; ``set``, ``clear``, or ``add`` and ``remove`` with a cart id, quantity or
+   price are a cart; ``add`` and ``remove`` with a ``target`` are a favorite; an object with no action is a
+   visit.
 3. Everything else goes as it came to ``visits`` without a key, and is refused there.
 
 A line is sent byte for byte as it is, unless something had to be lifted, set or added.
@@ -25,7 +26,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from schemas.topics import CARTS, FAVORITES, FEEDBACK, ORDERS, VISITS, Topic
+from schemas.topics import CARTS, FAVORITES, FEEDBACK, IDENTITIES, ORDERS, VISITS, Topic
 from streams.sources.files import SourceFile
 from streams.sources.record import SourceRecord, unreadable
 
@@ -63,9 +64,14 @@ _NAMES: Final[dict[str, tuple[Topic, str | None]]] = {
     "complaint": (FEEDBACK, "complaint"),
     "reply": (FEEDBACK, "reply"),
     "product_reviewed": (FEEDBACK, "review"),
+    "identities": (IDENTITIES, None),
+    "identity": (IDENTITIES, None),
+    "identify": (IDENTITIES, None),
 }
 _NAMED_BY: Final = ("topic", "type", "event", "event_name")
 _NESTED: Final = ("properties", "params")
+_CUSTOMER_IDS: Final = ("customer_id", "userId", "user_id")
+_GUEST_IDS: Final = ("customer_id", "anonymousId", "anonymous_id")
 _ORDER_IDS: Final = frozenset({"order_id", "orderId", "transaction_id"})
 _ORDER_ACTIONS: Final = frozenset({"placed", "paid", "cancelled", "refunded"})
 _FEEDBACK_ACTIONS: Final = frozenset({"review", "complaint", "reply"})
@@ -107,7 +113,8 @@ def _placed(line: bytes, body: dict[str, Any], shop: str | None) -> SourceRecord
     if shop is not None and "shop_id" not in event:
         event = {**event, "shop_id": shop}
     value = line if event is body else _encode(event)
-    customer = _first(event, "customer_id", "userId", "user_id")
+    names = _GUEST_IDS if topic is IDENTITIES else _CUSTOMER_IDS
+    customer = _first(event, *names)
     key = customer.encode() if isinstance(customer, str) and customer else None
     return SourceRecord(topic, key, value, _ms(_first(event, "occurred_at", "timestamp")))
 
@@ -141,6 +148,8 @@ def _shaped(body: dict[str, Any]) -> Topic | None:
         return None
     if action in _FEEDBACK_ACTIONS:
         return FEEDBACK
+    if "identified_as" in body:
+        return IDENTITIES
     if _ORDER_IDS & body.keys() or action in _ORDER_ACTIONS:
         return ORDERS
     if action in ("set", "clear"):

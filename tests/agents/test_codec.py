@@ -18,7 +18,19 @@ from streams.adapters.codec import (
     encode_tick,
 )
 from streams.domain.policy import MINUTE
-from tests.builders import NOON, TOPIC_INDEX, body, cart, favorite, feedback, line, order, record, visit
+from tests.builders import (
+    NOON,
+    TOPIC_INDEX,
+    body,
+    cart,
+    favorite,
+    feedback,
+    identify,
+    line,
+    order,
+    record,
+    visit,
+)
 
 VISIT = body(visit())
 
@@ -62,6 +74,9 @@ HOSTILE: list[tuple[str, str, bytes | None, R]] = [
     ("a line without its item", "orders", body(order(lines=[{"quantity": 1}])), R.MISSING_FIELD),
     ("a review without its rating", "feedback", without(feedback(), "rating"), R.MISSING_FIELD),
     ("a reply without its time", "feedback", without(feedback(action="reply"), "reply_ms"), R.MISSING_FIELD),
+    ("an identity of nobody", "identities", without(identify(), "identified_as"), R.MISSING_FIELD),
+    ("a NUL in whom a guest is", "identities", body(identify(heir="a\0")), R.INVALID_FIELD),
+    ("an empty shop of an identity", "identities", body(identify(shop_id="")), R.INVALID_FIELD),
     ("feedback that says nothing", "feedback", without(feedback(), "action"), R.MISSING_FIELD),
     ("a number for an id", "visits", body(visit(event_id=1)), R.INVALID_FIELD),
     ("a text for a quantity", "carts", body(cart(quantity="1")), R.INVALID_FIELD),
@@ -145,6 +160,7 @@ _GOOD = {
     "carts": cart(),
     "orders": order(),
     "feedback": feedback(),
+    "identities": identify(),
 }
 
 
@@ -237,8 +253,8 @@ def test_an_id_is_the_digest_that_clickhouse_computes_and_differs_between_topics
         decode_batch(TOPIC_INDEX[t], [record(t, {**e, "event_id": "é"})], 0)[0][0].id
         for t, e in _GOOD.items()
     ]
-    assert ids == [xxhash.xxh3_64_intdigest(bytes([n]) + "é".encode()) for n in range(5)]
-    assert len(set(ids)) == 5
+    assert ids == [xxhash.xxh3_64_intdigest(bytes([n]) + "é".encode()) for n in range(len(_GOOD))]
+    assert len(set(ids)) == len(_GOOD)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from streams.adapters import codec
 from streams.adapters.codec import decode_batch
 from streams.domain.events import Input
 from tests.agents.test_codec import HOSTILE
-from tests.builders import TOPIC_INDEX, body, cart, favorite, feedback, order, record, visit
+from tests.builders import TOPIC_INDEX, body, cart, favorite, feedback, identify, order, record, visit
 from tests.test_schemas import INPUT_EXAMPLES
 
 FAR = 2**42
@@ -37,7 +37,7 @@ KINDS = [
 OTHER_NAMES = [
     "event_id", "messageId", "customer_id", "userId", "shop_id", "item_id", "product_id",
     "category", "item_category", "url", "channel", "referrer", "campaign", "user_agent", "cart_id",
-    "order_id", "transaction_id", "extra",
+    "order_id", "transaction_id", "identified_as", "anonymousId", "extra",
 ]
 # fmt: on
 TOPICS = list(TOPIC_INDEX)
@@ -120,6 +120,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "carts": cart(category="coats", cart_id="k1"),
     "orders": order(refund_amount="1.5"),
     "feedback": feedback(order_id="o1", item_id="i1", reply_ms=5),
+    "identities": identify(shop_id="s1"),
 }
 
 
@@ -173,7 +174,8 @@ def key_of(value: bytes) -> bytes:
     """The customer the contract would read, so that only the body is in question."""
     try:
         event = json.loads(value)
-        return str(event.get("customer_id", event.get("userId"))).encode()
+        other = event.get("anonymousId", event.get("userId"))
+        return str(event.get("customer_id", other)).encode()
     except (ValueError, AttributeError, RecursionError):
         return b"c1"
 
@@ -292,6 +294,7 @@ def test_canonical_records_take_the_fast_reading() -> None:
         "carts/ga4",
         "carts/maximal",  # sixteen digits of money: only the contract sees whether they were text
         "feedback/segment",
+        "identities/segment",
         "orders/segment",
         "orders/segment-total-over-revenue",
         "orders/ga4",

@@ -21,6 +21,7 @@ from schemas.facts import ErasedFact, RejectReason
 from streams.adapters.codec import Rejected, dead_letter_headers, decode_erasure, encode_erasure, encode_tick
 from streams.adapters.door import known_as, pseudonym, take_in
 from streams.adapters.erasing import Erasure, sifted
+from streams.adapters.kafka.producing import partition_of
 from streams.agents import sink as sink_agent
 from streams.agents.customers import Bundle, Customers
 from streams.agents.sink import Sink
@@ -28,7 +29,7 @@ from streams.domain.erasure import digest, names_erased, told_apart
 from streams.domain.progress import ERASED_KEY, is_stale
 from streams.settings import Settings, SettingsError, unknown_variables
 from tests.agents.test_batch_loop_laws import NEVER, Crash, Log, Record, States, _run, counts
-from tests.builders import NOON, TOPIC_INDEX, Event, body, cart, inputs, record, visit
+from tests.builders import NOON, TOPIC_INDEX, Event, body, cart, identify, inputs, record, visit
 from tests.domain.stories import POLICY
 from tests.domain.test_laws import laws
 
@@ -379,3 +380,21 @@ def test_the_key_comes_from_the_environment_or_a_file_and_is_never_told(tmp_path
 def test_a_key_that_cannot_be_used_is_said_in_one_sentence(env: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         Settings.from_env(env)
+
+
+def test_whom_a_guest_is_has_a_pseudonym_too_and_their_partition_is_that_of_the_id() -> None:
+    told = identify(guest="guest", heir=ERIKA)
+    for given_ in (SETTINGS, replace(KEYED, partitions=6)):
+        [event], _ = take_in(TOPIC_INDEX["identities"], [record("identities", told)], given_)
+        said: Any = event.body
+        assert said.customer_id == known_as(given_, "guest")
+        assert said.identified_as == known_as(given_, ERIKA)
+        assert said.partition == partition_of(ERIKA.encode(), given_.partitions)
+        assert json.loads(event.raw).get("partition") is None
+
+
+def test_an_identity_that_names_the_erased_is_not_stored() -> None:
+    told = [record("identities", identify(heir=heir), offset=n) for n, heir in enumerate((ERIKA, "max"))]
+    kept, gone = sifted("identities", told, {digest(ERIKA.encode()): Erasure(NOON, 0)}, SETTINGS)
+    assert [each.offset for each in kept] == [1]
+    assert gone.num_rows == 1

@@ -52,6 +52,7 @@ def read(path: Path, *lines: bytes | dict[str, Any], shop: str | None = None) ->
         ({"action": "complaint"}, "feedback"),
         ({"type": "reply", "action": "reply", "reply_ms": 5}, "feedback"),
         ({"topic": "feedback", "action": "complaint"}, "feedback"),
+        ({"customer_id": "c1", "identified_as": "c2"}, "identities"),
         ({"item_id": "i1", "price": "9.50", "currency": "EUR"}, "visits"),
         ({"topic": "favorites", "action": "add", "item_id": "i1"}, "favorites"),
         ({"topic": "carts", "action": "add", "item_id": "i1"}, "carts"),
@@ -204,3 +205,8 @@ def test_every_line_is_sent_whatever_it_is(
     # After a first line that holds no byte order mark.
     path = tmp_path_factory.mktemp("any") / "events.jsonl"
     assert len(read(path, ENVELOPE, *lines)) == len(lines) + 1
+
+
+def test_a_segment_identify_call_is_keyed_by_the_guest(path: Path) -> None:
+    [record] = read(path, {**SEGMENT, "type": "identify", "anonymousId": "g1"})
+    assert (record.topic.name, record.key) == ("identities", b"g1")

@@ -97,7 +97,7 @@ def test_every_record_arrives_once_in_order_in_the_partition_of_its_key(settings
         expected[topic.name, DefaultPartitioner()(key, partitions, partitions)].append(value)
     assert {lane: [r.value for r in found] for lane, found in lanes.items()} == expected
     assert all(before <= r.timestamp <= after for found in lanes.values() for r in found)
-    assert report.sent == {topic.name: 4_000 for topic in INPUTS}
+    assert report.sent == Counter(record.topic.name for record in sent)
     assert report.total == 20_000
     assert report.bytes == sum(len(r.value) for r in sent)
     assert report.max_event_time == sent[-1].at

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 Headers = Sequence[tuple[str, bytes]]
@@ -18,6 +19,12 @@ class Sent(NamedTuple):
 
     base_offset: int
     records: int
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where every Kafka client puts a record with this key."""
+    found: int = (murmur2(key) & 0x7FFFFFFF) % partitions
+    return found
 
 
 async def send_records(
