@@ -37,12 +37,14 @@ _NO_CHANCES: Final = Chances(0.0, 0.0, 0.0)
 class Evaluation(Struct, frozen=True, gc=False):
     """facts: to be told, in any order. wake_at: the watermark (ms) at which time alone changes something
     next; AT_ONCE: in the next step, NEVER: only an event does. buyer: to be kept, None if nothing is.
-    left: how many visits, favorites and carts may change a segment; None if segments were not looked at."""
+    left: how many visits, favorites and carts may change a segment; None if segments were not looked at.
+    episodes: those that the facts speak of, and others."""
 
     facts: list[Fact]
     wake_at: int
     buyer: Buyer | None
     left: tuple[int, int, int] | None = None
+    episodes: Sequence[Episode] = ()
 
 
 class _Purchases(Struct, frozen=True, gc=False):
@@ -93,6 +95,7 @@ def evaluate(
     today = day_of(now, policy.zone)
     version = buyer.version + 1 if buyer.version >= now else now
     facts: list[Fact] = []
+    episodes: Sequence[Episode] = ()
     if not unpaid:
         buyer.owed = 0
         buyer.turns = []
@@ -129,6 +132,7 @@ def evaluate(
                 facts.append(actions.fact(customer_id, shop_id, asked, policy))
         if _tell_tier(buyer, drawn, today, changed, version):
             facts.append(_tier_fact(customer_id, shop_id, buyer.tier, policy))
+        episodes = tuple(purchases.episodes) if facts else ()
         _settle(buyer, purchases, now, policy)
         until, later = purchases.until, purchases.later
     else:
@@ -167,7 +171,7 @@ def evaluate(
     # What was told just now may have to be told again, and what was folded just now is still in the caller's
     # ledger, so nobody is forgotten before the next step.
     soon = past or (silent and until == NEVER and later == NEVER)
-    return Evaluation(facts, AT_ONCE if soon else wake_at, buyer, left)
+    return Evaluation(facts, AT_ONCE if soon else wake_at, buyer, left, episodes)
 
 
 def _purchases(buyer: Buyer, ledger: Sequence[Pending], now: int, policy: Policy) -> _Purchases:

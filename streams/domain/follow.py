@@ -22,7 +22,7 @@ from streams.domain.loss_facts import ItemDaysFact, LeakFact, ReasonFact
 from streams.domain.motives import Lapse, Loss, Past
 from streams.domain.policy import DAY, Policy
 from streams.domain.session import Touch
-from streams.domain.trail import PolicyOf, Trace, Trail, fold, forget, is_bot, window_of
+from streams.domain.trail import PolicyOf, Trace, Trail, fold, forget, forget_days, is_bot, window_of
 
 Fact = ItemDaysFact | LeakFact | ReasonFact
 
@@ -61,8 +61,9 @@ def follow(
     else:
         _forget_what_is_withdrawn(trail)
         if news.expired:
-            # What is past its time is not to be looked at again: the orders that bore on it may be gone.
-            forget(trail, watermark, policy_of, _open_before(news), owes=False)
+            # What is past its time is not to be looked at again: the orders that bore on it may be gone. All
+            # else may be why of a loss that this step has brought.
+            forget_days(trail, watermark, policy_of, _open_before(news))
     changed = unpaid or bool(news.resold)
     fresh = _take_in(trail, news, policy_of)
     facts: list[Fact] = []
@@ -125,7 +126,10 @@ def _take_in(trail: Trail, news: News, policy_of: PolicyOf) -> _Fresh:
         ]
         if at:
             # Of sessions that have left the state only what was told before knows.
-            lapse.seen = max(lapse.seen, min(trace.lapses[at[0]].seen, lapse.at))
+            had = trace.lapses[at[0]]
+            lapse.seen = max(lapse.seen, min(had.seen, lapse.at))
+            if not lapse.q90:
+                lapse.q90, lapse.one_time = had.q90, had.one_time
             if not lapse.gone:
                 lapse.told, lapse.version = trace.lapses[at[0]].told, trace.lapses[at[0]].version
             trace.lapses[at[0]] = lapse

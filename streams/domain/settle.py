@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 
 from streams.domain import checkup, trail
-from streams.domain.buyer import Buyer, is_settled, leave
+from streams.domain.buyer import Buyer, Episode, is_settled, leave
 from streams.domain.checkup import AT_ONCE, NEVER, evaluate
 from streams.domain.context import Context
 from streams.domain.disposition import Sale
@@ -173,17 +173,20 @@ def _check_up(step: Step, shop_id: str, shop: Shop, gone: Sequence[Closed], poli
     if result.buyer is not None and policy.losses:
         for fact in result.facts:
             if isinstance(fact, TransitionFact) and fact.to_state in ("lapsing", "lapsed"):
-                step.lapses.append((shop_id, _lapse(fact, result.buyer, shop, context.model(shop_id))))
+                stays = [(result.buyer.seen, result.buyer.seen), *shop.intervals()]
+                step.lapses.append((shop_id, _lapse(fact, stays, result.episodes, context.model(shop_id))))
 
 
-def _lapse(fact: TransitionFact, buyer: Buyer, shop: Shop, model: ShopModel) -> Lapse:
-    stays = [(buyer.seen, buyer.seen), *shop.intervals()]
+def _lapse(
+    fact: TransitionFact, stays: Sequence[tuple[int, int]], episodes: Sequence[Episode], model: ShopModel
+) -> Lapse:
     seen = max([min(end, fact.at) for start, end in stays if start <= fact.at], default=0)
-    x, t_x = 0, 0
-    for episode in buyer.episodes:
+    for episode in episodes:
         if episode.anchor == fact.anchor:
-            x, t_x = episode.x, episode.t_x
-    return Lapse.of(fact, seen, gap_of_most(model, x, t_x), one_time=x == 0)
+            q90 = gap_of_most(model, episode.x, episode.t_x)
+            return Lapse.of(fact, seen, q90, one_time=episode.x == 0)
+    # It is told again, after a crash; what it rests on is known from before.
+    return Lapse.of(fact, seen, 0, one_time=False)
 
 
 def _follow(step: Step) -> int:

@@ -146,16 +146,7 @@ def forget(
     for shop_id in tuple(trail.traces):
         trace, policy = trail.traces[shop_id], policy_of(shop_id)
         settles = settles_after(policy)
-        begun = open_since.get(shop_id, NEVER)
-        for number in tuple(trace.days):
-            _, ends, shuts = window_of(number, policy)
-            if begun < ends:
-                continue
-            until = shuts + (settles if trace.days[number].bought else policy.horizon)
-            if watermark > until and not owes:
-                del trace.days[number]
-            elif until < due:
-                due = until
+        due = min(due, _forget_days(trace, watermark, policy, open_since.get(shop_id, NEVER), owes))
         if trace.losses:
             due = min(due, _forget_losses(shop_id, trace, trail.leaks, watermark, policy, owes))
         if trace.lapses:
@@ -177,6 +168,26 @@ def forget(
     if due <= watermark:
         due = watermark
     return due + 1 if due != NEVER else NEVER
+
+
+def forget_days(trail: Trail, watermark: int, policy_of: PolicyOf, open_since: Mapping[str, int]) -> None:
+    """Drop the days that nothing can change any more."""
+    for shop_id, trace in trail.traces.items():
+        _forget_days(trace, watermark, policy_of(shop_id), open_since.get(shop_id, NEVER), owes=False)
+
+
+def _forget_days(trace: Trace, watermark: int, policy: Policy, begun: int, owes: bool) -> int:
+    settles, due = settles_after(policy), NEVER
+    for number in tuple(trace.days):
+        _, ends, shuts = window_of(number, policy)
+        if begun < ends:
+            continue
+        until = shuts + (settles if trace.days[number].bought else policy.horizon)
+        if watermark > until and not owes:
+            del trace.days[number]
+        elif until < due:
+            due = until
+    return due
 
 
 def _forget_losses(
