@@ -41,13 +41,7 @@ from streams.agents.telling import counted, late_event, no_guest, too_many
 from streams.domain.events import Handover, Input
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
 from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
-from streams.domain.progress import (
-    MARKER_KEY,
-    RUN_KEY,
-    encode_marker,
-    encode_run,
-    is_stale,
-)
+from streams.domain.progress import MARKER_KEY, RUN_KEY, encode_marker, encode_run, is_stale
 from streams.domain.settle import Fact
 from streams.domain.state import header
 from streams.domain.visitor import LATE, NOT_A_GUEST, advance
