@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
@@ -29,12 +29,16 @@ from tests.domain.identity_worker import NEVER_CUT, Cut, World
 from tests.domain.loss_worker import ordered as in_some_order
 from tests.domain.reference import sessions
 from tests.domain.stories import POLICY, make, story
-from tests.domain.test_laws import Run, laws, ordered
+from tests.domain.test_laws import EXAMPLES, Run, ordered
+from tests.domain.test_laws import laws as laws_of_sessions
 
 IDENTITIES = topics.INPUTS.index(topics.IDENTITIES)
 #: In stories "c" has most events and "d" the others: here "c" is the guest, and "d" the customer.
 GUEST, CUSTOMER, OTHER = "c", "d", "e"
 EARLIEST = 10**9 - 2
+
+#: Two workers and a reference each time: a fifth of the examples.
+laws = settings(laws_of_sessions, max_examples=max(1, EXAMPLES // 5))
 
 
 def identify(
