@@ -2,7 +2,8 @@
 -- Writer: none; it is computed when read.
 -- Engine: a view. received = applied + duplicate + late + rejected, so `unaccounted` is 0; and when raw events are
 --   stored and everything has drained, stored_applied = applied, stored_late = late, stored_rejected = rejected.
---   It replaces the one before it, which knew of no identities; what guests hand over is no input, and is not counted.
+--   It replaces the one before it, which knew of no feedback, no identities and nobody erased; what guests hand over
+--   is no input, and is not counted.
 CREATE OR REPLACE VIEW conservation AS
 SELECT
     topic,
