@@ -93,8 +93,8 @@ ERASED: Final = Topic("erased", "fact", "customer_digest", "ErasedFact", "compac
 
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
 INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK, IDENTITIES)
-#: Of these, the first so many tell event time: what was never more than an addition keeps nobody waiting.
-TIMED: Final = 4
+#: The first so many of them have events wherever Ebbtide is used, so their time is always waited for.
+ALWAYS: Final = 4
 #: What the offset guard covers: the inputs, and behind them what customers are handed. An input appended to
 #: these must stand behind HANDOVERS, and its index is then the one in READ.
 READ: Final = (*INPUTS, HANDOVERS)

@@ -45,6 +45,7 @@ DEADLINE_GRANULE_MS = 250
 INGEST_INTERVAL_S = 1.0
 
 #: Topics that the offset guard covers.
+_INPUTS = len(topics.INPUTS)
 _READ = len(topics.READ)
 
 
@@ -71,10 +72,10 @@ class Partition:
     )
 
     def __init__(self, stored: Iterable[tuple[bytes, bytes]], marker: bytes | None, policy: Policy) -> None:
-        started = Progress.start(_READ, topics.TIMED)
+        started = Progress.start(_READ, _INPUTS)
         self.progress = started if marker is None else decode_marker(marker)
-        self.progress.widen(_READ)
-        self.clock = PartitionClock(topics.TIMED)
+        self.progress.widen(_READ, _INPUTS)
+        self.clock = PartitionClock(_INPUTS, topics.ALWAYS)
         self.clock.times = list(self.progress.times)
         self.clock.watermark = self.progress.watermark
         self.deadlines = Deadlines(DEADLINE_GRANULE_MS)
@@ -225,7 +226,7 @@ class Step:
     def close(self, clock: PartitionClock, progress: Progress) -> None:
         """Every event of the batch has been taken in: the clock and the progress move."""
         for topic, at in self.latest.items():
-            if topic < topics.TIMED:
+            if topic < _INPUTS:
                 clock.observe(topic, at)
         for topic, end in self.ends.items():
             progress.done[topic] = end

@@ -17,15 +17,20 @@ class PartitionClock:
     A topic's time is the highest event time seen in it; or a tick's time, once everything the topic held
     when the tick came has been read: an idle topic does not hold the others back, a lagging one does.
     The watermark never goes backwards.
+
+    A topic after the first ``always`` need not have any events; where no ticks come, nothing waits for it
+    before its first.
     """
 
     #: Ticks kept while a topic is behind. When it has caught up it wants the newest, so older ones may go.
     MOST_TICKS = 64
 
-    __slots__ = ("_ticks", "times", "watermark")
+    __slots__ = ("_always", "_ticked", "_ticks", "times", "watermark")
 
-    def __init__(self, topics: int) -> None:
+    def __init__(self, topics: int, always: int | None = None) -> None:
         self.times = [UNKNOWN] * topics
+        self._always = topics if always is None else always
+        self._ticked = False
         self.watermark = UNKNOWN
         self._ticks: list[tuple[float, int]] = []
 
@@ -36,6 +41,7 @@ class PartitionClock:
 
     def tick(self, at: int, received: float) -> None:
         """A tick says that it is ``at`` ms; ``received`` is on the clock that ``CaughtUp`` compares with."""
+        self._ticked = True
         self._ticks.append((received, at))
         if len(self._ticks) > self.MOST_TICKS:
             # Every second one: what is left still spans the whole wait.
@@ -56,7 +62,11 @@ class PartitionClock:
                     oldest_needed = 0
             # The newest tick that every topic has passed settles all before it.
             del self._ticks[:oldest_needed]
-        self.watermark = max(self.watermark, min(self.times))
+        times = self.times
+        if not self._ticked:
+            always = self._always
+            times = times[:always] + [time for time in times[always:] if time != UNKNOWN]
+        self.watermark = max(self.watermark, min(times))
         return self.watermark
 
 

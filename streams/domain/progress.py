@@ -54,8 +54,9 @@ class Progress(Struct, array_like=True, gc=False):
     watermark: int = UNKNOWN
     received: list[int] = field(default_factory=list)
 
-    def widen(self, topics: int) -> None:
-        """Take in input topics that an earlier release did not read."""
+    def widen(self, topics: int, timed: int) -> None:
+        """Take in input topics that an earlier release did not read; the first ``timed`` tell the time."""
+        self.times += [UNKNOWN] * (timed - len(self.times))
         for _ in range(topics - len(self.done)):
             self.done.append(-1)
             self.counts.append([0] * CLASSES)
