@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas import losses
+from schemas import alerts, losses
 from schemas.base import Amount, Count, Currency, Day, Fact, Id32, Milliseconds, Share
 
 
@@ -366,4 +366,5 @@ MODELS: Final[dict[str, type[BaseModel]]] = {
     "actions": ActionFact,
     "erased": ErasedFact,
     **losses.MODELS,
+    **alerts.MODELS,
 }

@@ -22,7 +22,8 @@ class Topic:
     """One topic.
 
     ``name`` is without the deployment's prefix; ``model`` names the class of ``schemas.events``,
-    ``schemas.facts`` or ``schemas.losses`` that its values follow, or None for records that are ours alone.
+    ``schemas.facts``, ``schemas.losses`` or ``schemas.alerts`` that its values follow, or None for records
+    that are ours alone.
     """
 
     name: str
@@ -91,6 +92,18 @@ MODELS: Final = Topic("models", "internal", "shop_id", None, "compact")
 #: Who has been forgotten; kept for ever like what asked for it.
 ERASED: Final = Topic("erased", "fact", "customer_digest", "ErasedFact", "compact")
 
+#: What the partitions tell of each shop's minutes, to the partition that watches the shop.
+SHOP_MINUTES: Final = Topic("shop-minutes", "internal", "shop_id; the sender names the partition", None)
+SHOPS_CHANGELOG: Final = Topic(
+    "shops-state", "internal", "of our own making", None, "compact", CHANGELOG_MAX_BYTES
+)
+LOSS_WINDOWS: Final = Topic("loss-windows", "fact", "shop_id", "LossWindowFact")
+ALERTS: Final = Topic("alerts", "fact", "shop_id", "AlertFact")
+#: What people ask of the hooks agent: to send again what was given up.
+HOOK_REQUESTS: Final = Topic("hook-requests", "internal", "delivery_id; the sender names the partition", None)
+HOOKS_CHANGELOG: Final = Topic("hooks-state", "internal", "delivery_id", None, "compact", CHANGELOG_MAX_BYTES)
+DELIVERIES: Final = Topic("deliveries", "fact", "delivery_id", "DeliveryFact")
+
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
 INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK, IDENTITIES)
 #: The first so many of them have events wherever Ebbtide is used, so their time is always waited for.
@@ -114,5 +127,20 @@ FACTS: Final = (
     SEGMENT_RUNS,
     SHOPS,
     ERASED,
+    LOSS_WINDOWS,
+    ALERTS,
+    DELIVERIES,
 )
-ALL: Final = (*READ, TICKS, CUSTOMERS_CHANGELOG, MODELS, SEGMENT_RULES, ERASURES, *FACTS)
+ALL: Final = (
+    *READ,
+    TICKS,
+    CUSTOMERS_CHANGELOG,
+    MODELS,
+    SEGMENT_RULES,
+    ERASURES,
+    SHOP_MINUTES,
+    SHOPS_CHANGELOG,
+    HOOK_REQUESTS,
+    HOOKS_CHANGELOG,
+    *FACTS,
+)

@@ -97,6 +97,13 @@ class Settings:
     #: Rows the sink holds while ClickHouse is away; it stops reading beyond that.
     sink_buffer_rows: int = 200_000
 
+    #: What is watched, and who is told: alerts.yaml. Empty: the built-in rule, and nobody is told.
+    alerts_file: str = ""
+    #: Networks that hooks may be sent into beside the public ones: ``10.1.0.0/16, fd00::/8``.
+    hooks_allow: str = ""
+    #: Hooks over plain http as well; for development.
+    hooks_insecure: bool = False
+
     policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
