@@ -94,7 +94,7 @@ lock: ## Rebuild the locks from pyproject.toml, with uv (its own venv in .cache 
 	  uv=$(UV_VENV)/bin/uv; \
 	fi; \
 	$$uv $(LOCK) $(ARGS) pyproject.toml -c requirements/constraints.txt -o requirements/runtime.lock; \
-	$$uv $(LOCK) pyproject.toml --group dev requirements/build.in -c requirements/runtime.lock -c requirements/constraints.txt -o requirements/dev.lock; \
+	$$uv $(LOCK) pyproject.toml --group dev requirements/build.in -c requirements/runtime.lock -o requirements/dev.lock; \
 	$$uv $(LOCK) pyproject.toml --group dev --group bench requirements/build.in -c requirements/dev.lock -o requirements/bench.lock; \
 	$$uv $(LOCK) requirements/build.in -c requirements/dev.lock -o requirements/build.lock
 
