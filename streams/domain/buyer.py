@@ -321,7 +321,8 @@ class Buyer(Struct, array_like=True, gc=False):
     orders, reversed, net: what stood then, to tell why something has changed.
     forgotten: the profile is withdrawn, and the rest goes once that has been sent.
     segments: that they belong to, as told; turns: the changes of it that may not have been sent. flips_at:
-    until when time alone leaves it so, 0 for ever.
+    until when time alone leaves it so, 0 for ever. likeness: of the profile that segments last went by, 0 if
+    none was asked about.
     """
 
     settled: History = field(default_factory=History)
@@ -344,6 +345,7 @@ class Buyer(Struct, array_like=True, gc=False):
     segments: list[str] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     flips_at: int = 0
+    likeness: int = 0
 
 
 def pending(buyer: Buyer, orders: Iterable[OrderRecord]) -> list[Pending]:

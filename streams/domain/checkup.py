@@ -143,7 +143,7 @@ def evaluate(
     past = silent and not ledger
     if past and not facts:
         return _forget(customer_id, shop_id, buyer, now, today, version)
-    digest = drawn.digest()
+    digest, likeness = drawn.digests()
     if digest != buyer.profile and (seen or history.orders or history.reversed):
         facts.append(profile.fact(customer_id, shop_id, drawn, today, version))
         buyer.profile = digest
@@ -151,11 +151,14 @@ def evaluate(
     if asking is not None and asking.stirred > now:
         # It has been counted with its session, but other events may still come to be before it.
         flips_at = asking.stirred
+    elif asking is not None and not past and asking.still_holds(buyer, shop_id, likeness, now, policy):
+        flips_at = buyer.flips_at or NEVER
     elif asking is not None and not past:
         last_visit = max([seen, *(session.end for session in opened)])
         days = segments.seen_by_day(activity, opened, policy.zone)
         person = Person(drawn, days, history.recent, last_visit, history.last_at)
         found = segments.tell(buyer, asking, shop_id, person, now, policy, version)
+        buyer.likeness = likeness
         facts += [segments.fact(customer_id, shop_id, turn) for turn in found.turns]
         flips_at, left = found.until, found.left
     if facts:

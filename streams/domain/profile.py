@@ -55,9 +55,13 @@ class Profile(Struct, array_like=True, frozen=True, gc=False):
     seen: int | None
     model: int
 
-    def digest(self) -> int:
-        """64 bits, never 0, equal for equal profiles."""
-        return xxh3_64_intdigest(_encode(self)) or 1
+    def digests(self) -> tuple[int, int]:
+        """64 bits each, never 0: equal for equal profiles; and for those that are the same to any rule of a
+        segment, which asks about activity by its days."""
+        packed = _encode(self)
+        # An array's parts follow one another; of this short one a single byte is before them.
+        rest = len(_encode((self.activity, self.seen, self.model))) - 1
+        return xxh3_64_intdigest(packed) or 1, xxh3_64_intdigest(packed[:-rest]) or 1
 
 
 def of_prospect(reversed_orders: int, activity: list[Day], today: int, seen: int, model: int) -> Profile:

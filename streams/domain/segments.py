@@ -29,6 +29,7 @@ from streams.domain.segment_standing import (
     standing_of,
 )
 
+_NOBODYS: Final = NOBODY.profile.digests()[1]
 #: Instants at which one look asks the rules, at most; after that it asks once more, as of now.
 _MOST_MOMENTS: Final = 400
 
@@ -38,12 +39,23 @@ class Asking(Struct, frozen=True, gc=False):
 
     opened: the sessions that are not closed yet. stirred: the time (ms) of the first event since the last
     look that may have changed an answer, 0 if there is none. asked: the version of the rules asked last.
+    watched: whether events have been counted against what the last answers hang on.
     """
 
     rules: Rules
     opened: Sequence[Activity]
     stirred: int
     asked: int
+    watched: bool = False
+
+    def still_holds(self, buyer: Buyer, shop_id: str, likeness: int, now: int, policy: Policy) -> bool:
+        """Whether every answer stands: the profile is as it was to any rule, no event has come that may
+        change one, nor the instant at which time does."""
+        if not self.watched or self.stirred or self.asked != self.rules.version:
+            return False
+        if buyer.likeness:
+            return buyer.likeness == likeness and (not buyer.flips_at or buyer.flips_at > now)
+        return likeness == _NOBODYS and not self.rules.time_first_session(shop_id, policy.gap)
 
 
 class Look(NamedTuple):
@@ -59,7 +71,7 @@ class Look(NamedTuple):
 class Rules:
     """A rule set in force, sorted by shop."""
 
-    __slots__ = ("_asked", "_common", "_initial", "_named", "rule_set", "version")
+    __slots__ = ("_asked", "_common", "_initial", "_named", "_timed", "rule_set", "version")
 
     def __init__(self, rule_set: RuleSet) -> None:
         self.rule_set = rule_set
@@ -75,6 +87,7 @@ class Rules:
             for shop, segments in (*self._named.items(), ("", self._common))
         }
         self._initial: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self._timed: dict[tuple[str, int], bool] = {}
 
     def of(self, shop_id: str) -> tuple[Segment, ...]:
         """The segments of a shop."""
@@ -96,6 +109,18 @@ class Rules:
                 left = (1, 1, 1) if each.holds else _least(left, each)
             self._initial[key] = left
         return left
+
+    def time_first_session(self, shop_id: str, gap: int) -> bool:
+        """Whether an answer hangs on the clock, or is yes, once somebody's first session has closed that did
+        nothing else which was to be watched."""
+        key = (shop_id if shop_id in self._named else "", gap)
+        timed = self._timed.get(key)
+        if timed is None:
+            now = gap + 2
+            seen = Person(NOBODY.profile, (), (), last_visit=1, last_order=0)
+            answers = [standing_of(segment.rule, seen, now, 0, "UTC", gap) for segment in self.of(shop_id)]
+            timed = self._timed[key] = any(each.holds or each.until != NEVER for each in answers)
+        return timed
 
 
 def look(

@@ -99,7 +99,8 @@ class Shop(Struct, array_like=True, gc=False):
     def asking(self, rules: Rules) -> Asking:
         """What the check-up of segments goes by."""
         fresh = self.asked < 0 and not self.person
-        return Asking(rules, self.sessions, self.stirred, rules.version if fresh else self.asked)
+        asked = rules.version if fresh else self.asked
+        return Asking(rules, self.sessions, self.stirred, asked, watched=self.asked >= 0)
 
     def keep_answers(self, left: tuple[int, int, int], rules: Rules) -> None:
         """Take over what the rules' answers hang on."""
