@@ -136,10 +136,10 @@ def settings(kafka: str, database: str, topic_prefix: str) -> Settings:
 
 @pytest.hookimpl(optionalhook=True)  # as all that is of pytest-xdist: without it nobody knows the hook
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores, for each waits about as long as it computes; but all of them wait
+    """Two workers more than there are cores, for each waits longer than it computes; but all of them wait
     for the same servers."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores + 1, MOST_WORKERS)
+    return min(cores + 2, MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
