@@ -28,16 +28,17 @@ TOLD: Final[dict[str, type[Fact]]] = {
 
 class Told(NamedTuple):
     """A fact to be told. subject_id: its identity, of 32 hexadecimal digits; customer: the hexadecimal digest
-    of whom it is about, empty of an alert; value: its JSON as it came."""
+    of whom it is about, empty of an alert; value: its JSON as it came; sent_at: in ms, by the record."""
 
     topic: str
     subject_id: str
     customer: str
     fact: Fact
     value: bytes
+    sent_at: int = 0
 
 
-def decode_told(topic: str, value: bytes | None) -> Told:
+def decode_told(topic: str, value: bytes | None, sent_at: int = 0) -> Told:
     """What a record of ``topic`` says; ValueError, one sentence, if it is none of its facts."""
     try:
         fact = TOLD[topic].model_validate_json(value or b"")
@@ -46,7 +47,7 @@ def decode_told(topic: str, value: bytes | None) -> Told:
         where = ".".join(map(str, first["loc"])) or "the record"
         raise ValueError(f"not of {topic}: {where}: {first['msg']}") from None
     customer = "" if isinstance(fact, AlertFact) else digest(fact.customer_id.encode()).hex()
-    return Told(topic, _subject(fact), customer, fact, value or b"")
+    return Told(topic, _subject(fact), customer, fact, value or b"", sent_at)
 
 
 def _subject(fact: Fact) -> str:

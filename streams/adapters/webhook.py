@@ -96,13 +96,9 @@ class _Resolver(AbstractResolver):
 
 
 class Sender:
-    """Sends to one target. Use it as an asynchronous context manager, or ``close`` it.
-
-    Raises HookRefused at once where the URL itself is none that hooks are sent to.
-    """
+    """Sends to one target. Use it as an asynchronous context manager, or ``close`` it."""
 
     def __init__(self, target: Target, guard: Guard, look_up: Lookup = lookup) -> None:
-        guard.check_url(target.url)
         self._target = target
         self._guard = guard
         self._hidden = _hidden(target)
@@ -122,6 +118,7 @@ class Sender:
         sent = {**{k: v for k, v in ours.items() if k.lower() not in named}, **theirs}
         self.connected_to = None
         try:
+            self._guard.check_url(url)
             # Not the session's own timeout: it begins after the name has been looked up.
             async with asyncio.timeout(self._target.timeout_s):
                 async with self._opened().post(

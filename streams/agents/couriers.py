@@ -27,6 +27,10 @@ _TOO_MUCH: Final = frozenset({429, 503})
 _Entry = tuple[int, int, str, Partition]
 Attempt = Callable[[Delivery], Awaitable[Answer]]
 Settle = Callable[[Partition, Delivery, Answer], Awaitable[None]]
+#: The wall clock, in ms.
+Clock = Callable[[], int]
+#: Is handed what ends the process.
+Fail = Callable[[BaseException], Awaitable[None]]
 
 
 class Courier:
@@ -40,8 +44,8 @@ class Courier:
         self,
         attempt: Attempt,
         settle: Settle,
-        clock: Callable[[], int],
-        fail: Callable[[BaseException], Awaitable[None]],
+        clock: Clock,
+        fail: Fail,
         under_way: int = UNDER_WAY,
     ) -> None:
         self._attempt = attempt

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from streams.domain.deliveries import Delivery, goes_first
+from streams.domain.erasure import digest
 from streams.domain.hook_state import (
     CALENDAR_KEY,
     ENDPOINT_KEY,
@@ -136,10 +137,10 @@ class Partition:
         if self.notices.get(notice.alert_id) != notice:
             self._put(NOTICE_KEY + notice.alert_id.encode(), NoticeRow(notice))
 
-    def erase(self, digest: bytes, at: int) -> None:
-        """Whose facts, sent until ``at``, are told no more."""
-        if self.erased.get(digest, -1) < at:
-            self._put(ERASED_KEY + digest, ErasedRow(at))
+    def erase(self, named: bytes, at: int) -> None:
+        """Whose facts, sent until ``at``, are told no more; named by their digest."""
+        if self.erased.get(named, -1) < at:
+            self._put(ERASED_KEY + named, ErasedRow(at))
 
     def go_by(self, calendar: Calendar) -> None:
         """The zone of a shop."""
@@ -180,6 +181,10 @@ class Partition:
         """When the endpoint was disabled; None: it is not."""
         known = self.switches.get(endpoint)
         return known.at if known is not None and known.disabled else None
+
+    def is_erased(self, customer_id: bytes, sent_at: int) -> bool:
+        """Whether facts of the customer that were sent then are told no more."""
+        return bool(self.erased) and sent_at <= self.erased.get(digest(customer_id), -1)
 
     def about(self, customer: str) -> list[Delivery]:
         """Deliveries about the customer with this hexadecimal digest, whatever became of them."""

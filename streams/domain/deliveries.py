@@ -57,9 +57,10 @@ _LONGEST_ERROR: Final = 300
 class Delivery(Struct, array_like=True, frozen=True, gc=False):
     """One revision of a fact for one endpoint.
 
-    fact: its JSON as on its topic; empty once it is delivered or cancelled. customer: the hexadecimal digest
-    of whom it is about; empty: of nobody. step: attempts of the schedule that failed; postponed: attempts
-    that the receiver asked to be made later, in a row. since: when the schedule began.
+    fact: its JSON as on its topic; empty once it is delivered or cancelled. sent_at: when it was sent there.
+    customer: the hexadecimal digest of whom it is about; empty: of nobody. since: when the schedule began.
+    step: attempts of the schedule that failed; postponed: attempts in a row that the receiver asked to be
+    made later.
     """
 
     delivery_id: str
@@ -72,6 +73,7 @@ class Delivery(Struct, array_like=True, frozen=True, gc=False):
     since: int
     next_at: int | None
     version: int
+    sent_at: int = 0
     customer: str = ""
     status: Status = "waiting"
     step: int = 0
@@ -97,11 +99,12 @@ class Delivery(Struct, array_like=True, frozen=True, gc=False):
 
 class Answer(NamedTuple):
     """What became of one attempt. http_status: None where no answer came. retry_after_ms: what the receiver
-    asks for. error: one line, without secrets; None where it went well."""
+    asks for. error: one line, without secrets; None where it went well. final: trying again cannot help."""
 
     http_status: int | None
     error: str | None = None
     retry_after_ms: int | None = None
+    final: bool = False
 
     @property
     def ok(self) -> bool:
@@ -115,7 +118,15 @@ def identity(endpoint: str, topic: str, subject_id: str, revision: int) -> str:
 
 
 def begun(
-    endpoint: str, topic: str, subject_id: str, revision: int, fact: bytes, now: int, customer: str = ""
+    endpoint: str,
+    topic: str,
+    subject_id: str,
+    revision: int,
+    fact: bytes,
+    now: int,
+    *,
+    sent_at: int = 0,
+    customer: str = "",
 ) -> Delivery:
     """A delivery to be attempted at once."""
     return Delivery(
@@ -129,6 +140,7 @@ def begun(
         since=now,
         next_at=now,
         version=now,
+        sent_at=sent_at,
         customer=customer,
     )
 
@@ -157,7 +169,7 @@ def after(delivery: Delivery, answer: Answer, now: int) -> Delivery:
     )
     if answer.ok:
         return msgspec.structs.replace(tried, status="delivered", next_at=None, fact=b"")
-    if answer.http_status == GONE:
+    if answer.http_status == GONE or answer.final:
         return msgspec.structs.replace(tried, status="dead", next_at=None)
     if answer.retry_after_ms is not None:
         postponed = delivery.postponed + 1
@@ -186,6 +198,14 @@ def again(delivery: Delivery, now: int) -> Delivery:
         next_at=now,
         version=newer(delivery, now),
     )
+
+
+def hurried(delivery: Delivery, now: int) -> Delivery:
+    """A waiting delivery to be tried at once, on the schedule as before: an older revision of the same fact
+    has just arrived. One that the receiver wants later is left as it is."""
+    if delivery.status != "waiting" or delivery.postponed:
+        return delivery
+    return msgspec.structs.replace(delivery, next_at=now, version=newer(delivery, now))
 
 
 def given_up(delivery: Delivery, why: str, now: int) -> Delivery:
