@@ -2,7 +2,7 @@
 
 One function a table; each takes the records of any number of bundles and gives one Arrow table whose columns
 are named as in ``sql/migrations``. Those of buyers are in ``buyer_rows``, those of losses in
-``loss_rows``.
+``loss_rows``, those of what is watched in ``alert_rows``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from aiokafka import ConsumerRecord
 
 from schemas.topics import (
     ACTIONS,
+    ALERTS,
     CUSTOMERS,
     DEAD_LETTERS,
+    DELIVERIES,
     ERASED,
     INGEST,
     INPUTS,
     ITEM_DAYS,
     LATE_EVENTS,
     LEAKS,
+    LOSS_WINDOWS,
     PURCHASES,
     REASONS,
     SEGMENT_RUNS,
@@ -34,6 +37,7 @@ from schemas.topics import (
     SHOPS,
     TRANSITIONS,
 )
+from streams.adapters.alert_rows import alert_rows, delivery_rows, loss_window_rows
 from streams.adapters.buyer_rows import action_rows, customer_rows, transition_rows
 from streams.adapters.codec import dead_letter_from_record
 from streams.adapters.columns import (
@@ -280,6 +284,9 @@ TABLES: Final[dict[str, tuple[str, RowMaker]]] = {
     SEGMENT_RUNS.name: ("segment_runs", segment_run_rows),
     SHOPS.name: ("shops", shop_rows),
     ERASED.name: ("erased", erased_rows),
+    LOSS_WINDOWS.name: ("loss_windows", loss_window_rows),
+    ALERTS.name: ("alerts", alert_rows),
+    DELIVERIES.name: ("deliveries", delivery_rows),
     **{topic.name: ("events", event_rows) for topic in INPUTS},
 }
 

@@ -18,6 +18,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from schemas.facts import MODELS, RejectReason
+from streams.adapters.alert_rows import ALERTS_SCHEMA, DELIVERIES_SCHEMA, LOSS_WINDOWS_SCHEMA
 from streams.adapters.buyer_rows import (
     ACTIONS_SCHEMA,
     CUSTOMERS_SCHEMA,
@@ -73,6 +74,9 @@ OF_FACTS: Final = {
     "reasons": REASONS_SCHEMA,
     "segments": SEGMENTS_SCHEMA,
     "erased": ERASED_SCHEMA,
+    "loss-windows": LOSS_WINDOWS_SCHEMA,
+    "alerts": ALERTS_SCHEMA,
+    "deliveries": DELIVERIES_SCHEMA,
 }
 #: All of them, and those that are of no one partition, or say it themselves.
 TOLD: Final = {**OF_FACTS, "segment-runs": SEGMENT_RUNS_SCHEMA, "shops": SHOPS_SCHEMA}

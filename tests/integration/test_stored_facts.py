@@ -24,12 +24,31 @@ SETTINGS: Final = Settings()
 EXAMPLES: Final = Path(__file__).parents[2] / "schemas" / "examples"
 #: Those whose rows are a fact and the partition of its customer.
 OF_CUSTOMERS: Final = ("customers", "transitions", "actions", "purchases", "leaks", "reasons", "segments")
-IDS: Final = ("transition_id", "action_id", "leak_id", "reason_id", "subject_id")
+OF_SHOPS: Final = ("loss-windows", "alerts", "deliveries")
+IDS: Final = (
+    *("transition_id", "action_id", "leak_id", "reason_id", "alert_id", "delivery_id"),
+    "subject_id",
+)
 #: What tells two facts of one topic apart, beside their ids.
-IDENTITY: Final = (*IDS[:-1], "shop_id", "customer_id", "order_id", "segment", "rules_version", "partition")
+IDENTITY: Final = (
+    *IDS[:-1],
+    *("shop_id", "customer_id", "order_id", "segment", "rules_version", "partition"),
+    *("scope", "scope_value", "minute"),
+)
 TIMES: Final = frozenset(
     {"anchor", "at", "stage_since", "first_order_at", "last_order_at", "last_seen_at", "started_at"}
-    | {"ended_at", "recovered_at", "ordered_at", "seen_at", "first_at"}
+    | {
+        "ended_at",
+        "recovered_at",
+        "ordered_at",
+        "seen_at",
+        "first_at",
+        "minute",
+        "began_at",
+        "resolved_at",
+        "created_at",
+        "next_at",
+    }
 )
 
 
@@ -46,7 +65,7 @@ def store(database: str, client: Client) -> Iterator[Store]:
         yield store
 
 
-@pytest.mark.parametrize("topic", [*OF_CUSTOMERS, "segment-runs", "shops"])
+@pytest.mark.parametrize("topic", [*OF_CUSTOMERS, *OF_SHOPS, "segment-runs", "shops"])
 def test_every_column_of_a_fact_comes_through(client: Client, store: Store, topic: str) -> None:
     """The schema examples, told twice: what stands is what they say; tombstones hide what they name."""
     table, rows_of = TABLES[topic]
@@ -55,7 +74,7 @@ def test_every_column_of_a_fact_comes_through(client: Client, store: Store, topi
     for _ in range(2):
         store.insert(table, rows_of([record(topic, body, partition=3) for body in examples], SETTINGS))
     told = _stand(map(_parsed(MODELS[topic]), examples))
-    stored = {"is_deleted": 0, "partition": 3} if topic in OF_CUSTOMERS else {}
+    stored = {"is_deleted": 0, "partition": 3} if topic in (*OF_CUSTOMERS, *OF_SHOPS) else {}
     found = list(client.query(f"SELECT * FROM {table} FINAL").named_results())
     assert {_identity(row): row for row in found} == {key: {**fact, **stored} for key, fact in told.items()}
     assert len(found) == len(told) > 0
