@@ -26,7 +26,8 @@ _TOO_MUCH: Final = frozenset({429, 503})
 #: (due, number of the entry, delivery_id, partition)
 _Entry = tuple[int, int, str, Partition]
 Attempt = Callable[[Delivery], Awaitable[Answer]]
-Settle = Callable[[Partition, Delivery, Answer], Awaitable[None]]
+#: The last: whether the attempt was made beside the schedule.
+Settle = Callable[[Partition, Delivery, Answer, bool], Awaitable[None]]
 #: The wall clock, in ms.
 Clock = Callable[[], int]
 #: Is handed what ends the process.
@@ -60,6 +61,8 @@ class Courier:
         self._busy: set[tuple[int, Chain]] = set()
         #: What waits for another revision of its chain.
         self._parked: dict[tuple[int, Chain], list[tuple[str, Partition]]] = {}
+        #: Deliveries whose oldest waiting revision has just been tried before them, to no avail.
+        self._preceded: set[str] = set()
         self._paused_until = 0
         self._news = asyncio.Event()
 
@@ -138,17 +141,25 @@ class Courier:
             self._parked.setdefault(chain, []).append((name, partition))
             return
         self._busy.add(chain)
-        task = asyncio.create_task(self._deliver(partition, delivery))
+        oldest = partition.revisions(delivery.chain)[0]
+        beside = oldest is not delivery and name not in self._preceded
+        if beside:
+            self._preceded.add(name)
+            self._parked.setdefault(chain, []).append((name, partition))
+            delivery = oldest
+        else:
+            self._preceded.discard(name)
+        task = asyncio.create_task(self._deliver(partition, delivery, beside))
         self._running[task] = partition, delivery.chain
         task.add_done_callback(self._ended)
 
-    async def _deliver(self, partition: Partition, delivery: Delivery) -> None:
+    async def _deliver(self, partition: Partition, delivery: Delivery, beside: bool) -> None:
         try:
             answer = await self._attempt(delivery)
             if answer.retry_after_ms is not None and answer.http_status in _TOO_MUCH:
                 pause = min(answer.retry_after_ms, LONGEST_PAUSE_MS)
                 self._paused_until = max(self._paused_until, self._clock() + pause)
-            await self._settle(partition, delivery, answer)
+            await self._settle(partition, delivery, answer, beside)
         except Exception as exc:
             await self._fail(exc)
 

@@ -41,6 +41,7 @@ from streams.domain.deliveries import (
     after,
     again,
     begun,
+    beside,
     cancelled,
     given_up,
     hurried,
@@ -291,8 +292,9 @@ class Hooks:
 
     # -- attempts
 
-    async def _settle(self, partition: Partition, delivery: Delivery, answer: Answer) -> None:
-        """Keep what has become of an attempt, begun when the delivery was as given."""
+    async def _settle(self, partition: Partition, delivery: Delivery, answer: Answer, extra: bool) -> None:
+        """Keep what has become of an attempt, begun when the delivery was as given; extra: beside its
+        schedule."""
         async with partition.lock:
             now = self._clock()
             known = partition.deliveries.get(delivery.delivery_id)
@@ -300,7 +302,7 @@ class Hooks:
                 return
             if known.status == "cancelled":
                 return
-            result = after(known, answer, now)
+            result = (beside if extra else after)(known, answer, now)
             partition.put(result)
             if result.status == "delivered":
                 self._arrived(partition, result)

@@ -159,14 +159,7 @@ def after(delivery: Delivery, answer: Answer, now: int) -> Delivery:
     A receiver that asks for a later attempt is given it in place of the schedule's next one, each time in a
     row a second later at least; it has ``LIFETIME_MS`` for that.
     """
-    tried = msgspec.structs.replace(
-        delivery,
-        attempts=delivery.attempts + 1,
-        at=now,
-        http_status=answer.http_status,
-        error=None if answer.ok else one_line(answer.error or f"answered {answer.http_status}"),
-        version=newer(delivery, now),
-    )
+    tried = _tried(delivery, answer, now)
     if answer.ok:
         return msgspec.structs.replace(tried, status="delivered", next_at=None, fact=b"")
     if answer.http_status == GONE or answer.final:
@@ -183,6 +176,27 @@ def after(delivery: Delivery, answer: Answer, now: int) -> Delivery:
         return msgspec.structs.replace(tried, status="dead", step=step, next_at=None)
     next_at = now + wait_ms(delivery.delivery_id, step)
     return msgspec.structs.replace(tried, step=step, postponed=0, next_at=next_at)
+
+
+def beside(delivery: Delivery, answer: Answer, now: int) -> Delivery:
+    """The delivery once an attempt beside its schedule has ended: one that failed costs it nothing."""
+    if answer.ok or answer.http_status == GONE:
+        return after(delivery, answer, now)
+    next_at = delivery.next_at
+    if next_at is not None and answer.retry_after_ms is not None:
+        next_at = max(next_at, now + min(answer.retry_after_ms, LONGEST_WAIT_MS))
+    return msgspec.structs.replace(_tried(delivery, answer, now), next_at=next_at)
+
+
+def _tried(delivery: Delivery, answer: Answer, now: int) -> Delivery:
+    return msgspec.structs.replace(
+        delivery,
+        attempts=delivery.attempts + 1,
+        at=now,
+        http_status=answer.http_status,
+        error=None if answer.ok else one_line(answer.error or f"answered {answer.http_status}"),
+        version=newer(delivery, now),
+    )
 
 
 def again(delivery: Delivery, now: int) -> Delivery:
@@ -228,10 +242,11 @@ def cancelled(delivery: Delivery, why: str, now: int) -> Delivery:
 
 
 def goes_first(older: Delivery, now: int) -> bool:
-    """Whether a newer revision waits for ``older``, of the same chain, which is waiting.
+    """Whether a newer revision waits for ``older``, of the same fact and endpoint, which is waiting.
 
-    It does while the older one is to be tried soon, so they arrive in their order after a short outage; an
-    older one that has hours to wait holds up nothing.
+    It does while the older one is to be tried soon. One that has hours to wait is tried beside its schedule
+    before a newer one is (see ``beside``): if the endpoint is back they arrive in their order, and if it
+    takes anything but this one, that holds up nothing.
     """
     return older.next_at is not None and older.next_at - now <= ORDER_MS
 

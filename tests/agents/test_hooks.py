@@ -1,0 +1,551 @@
+"""The hooks agent's own promises, over a log in memory that may be cut anywhere and a clock set by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.alerts import DeliveryFact
+from streams.adapters.hook_facts import Request, encode_request
+from streams.agents import hook_loop
+from streams.agents.couriers import UNDER_WAY
+from streams.domain.deliveries import Answer, Delivery
+from streams.domain.erasure import digest
+from tests.agents.hooks_play import (
+    BROKEN,
+    DOWN,
+    NEVER,
+    OK,
+    Crash,
+    Receiver,
+    Record,
+    World,
+    alert,
+    records,
+    segment,
+)
+from tests.builders import NOON
+from tests.domain.test_laws import laws
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+
+
+def play(story: Callable[[World], Awaitable[None]], **receivers: Receiver) -> World:
+    """The world after ``story``, in one life unless the story ends it."""
+    world = World(**(receivers or {"a": Receiver()}))
+
+    async def run() -> None:
+        world.begin()
+        await story(world)
+        await world.end()
+
+    asyncio.run(run())
+    return world
+
+
+def key(number: int, version: int = 1) -> str:
+    return f"{number:032x}-{version}"
+
+
+def statuses(world: World) -> dict[str, str]:
+    return {fact["webhook_id"]: fact["status"] for fact in world.log.deliveries().values()}
+
+
+def erased(customer: str, at: int) -> Record:
+    fact = {"customer_digest": digest(customer.encode()).hex(), "erased_at": at, "at": at}
+    return Record(0, b"", json.dumps(fact).encode(), at)
+
+
+def asked(offset: int, do: Any, at: int, **fields: str) -> Record:
+    return Record(offset, *encode_request(Request(do, at, **fields)), at)
+
+
+# -- at least once
+
+
+@settings(laws, max_examples=80)
+@given(
+    st.lists(st.integers(0, 40), max_size=6),
+    st.lists(st.booleans(), max_size=9),
+)
+def test_cut_anywhere_every_revision_arrives_at_every_endpoint_and_its_key_stays(
+    fuses: list[int], fails: list[bool]
+) -> None:
+    """Whatever the receivers answer at first, and wherever the process ends meanwhile."""
+    told = [alert(n, v) for n in range(3) for v in (1, 2)]
+    told += [alert(1, 3, status="resolved", resolved_at=NOON)]
+    coin = iter(fails)
+    a, b = Receiver(answer=lambda *_: DOWN if next(coin, False) else OK), Receiver()
+    world = World(a=a, b=b)
+
+    async def run() -> None:
+        for fuse in (*fuses, NEVER):
+            world.log.fuse = fuse
+            try:
+                world.begin()
+                # What was not acked comes again; here everything does, in other batches.
+                if few := told[: fuse % 7]:
+                    await world.take(("alerts", records(few)))
+                await world.take(("alerts", records(told)))
+                await world.until(world.now + 4 * 24 * HOUR)
+            except Crash:
+                pass
+            await world.end()
+
+    asyncio.run(run())
+    wanted = {f"{fact['alert_id']}-{fact['version']}" for fact in told}
+    assert set(a.accepted) == set(b.accepted) == wanted
+    assert set(statuses(world).values()) == {"delivered"}
+    assert len(world.log.deliveries()) == 2 * len(wanted)
+    for _, value in world.log.sent["deliveries"]:
+        DeliveryFact.model_validate_json(value or b"")
+
+
+def test_without_a_crash_everything_is_sent_once_however_often_it_is_read() -> None:
+    async def story(world: World) -> None:
+        for first in range(3):
+            await world.take(("alerts", records([alert(1), alert(2)], first)))
+            await world.until(world.now + MINUTE)
+
+    world = play(story)
+    assert world.receivers["a"].accepted == [key(1), key(2)]
+
+
+def test_nothing_is_sent_before_the_broker_has_the_row() -> None:
+    async def story(world: World) -> None:
+        for fuse in range(4):
+            world.log.fuse = fuse
+            with pytest.raises(Crash):
+                await world.take(("alerts", records([alert(1)])))
+            await world.rest()
+            assert world.receivers["a"].attempts == []
+            await world.end()
+            world.log = type(world.log)()
+            world.begin()
+
+    play(story)
+
+
+def test_what_waits_survives_a_restart_with_its_attempts_and_its_time() -> None:
+    receiver = Receiver(answer=lambda _, now: BROKEN if now < NOON + 20 * MINUTE else OK)
+
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1)])))
+        await world.until(NOON + 10 * MINUTE)
+        assert len(receiver.attempts) == 3
+        await world.end()
+        world.begin()
+        await world.until(NOON + 12 * MINUTE)
+        assert len(receiver.attempts) == 3, "a restart is no reason to try"
+        await world.until(NOON + HOUR)
+
+    world = play(story, a=receiver)
+    assert receiver.accepted == [key(1)]
+    (fact,) = world.log.deliveries().values()
+    assert (fact["attempts"], fact["status"]) == (4, "delivered")
+
+
+def test_a_receiver_that_is_down_for_twenty_minutes_gets_all_of_them_in_order() -> None:
+    receiver = Receiver(answer=lambda _, now: DOWN if now < NOON + 20 * MINUTE else OK)
+    told = [alert(1, v, at=NOON + v * MINUTE) for v in range(1, 20)]
+    told.append(alert(1, 20, status="resolved", resolved_at=NOON + 20 * MINUTE))
+
+    async def story(world: World) -> None:
+        for n, fact in enumerate(told):
+            await world.until(NOON + n * MINUTE)
+            await world.take(("alerts", records([fact], n)))
+        await world.until(NOON + HOUR)
+
+    play(story, a=receiver)
+    assert receiver.accepted == [key(1, v) for v in range(1, 21)]
+    assert len(receiver.attempts) < 120
+
+
+# -- one endpoint and the others
+
+
+def test_an_endpoint_that_hangs_delays_no_other() -> None:
+    hanging = Receiver()
+    lively = Receiver()
+
+    async def story(world: World) -> None:
+        hanging.gate = asyncio.Event()
+        for n in range(50):
+            await world.take(("alerts", records([alert(n)], n)))
+        await world.rest()
+        assert len(lively.accepted) == 50
+        assert len(hanging.attempts) == UNDER_WAY
+        hanging.gate.set()
+        await world.rest()
+
+    play(story, a=hanging, b=lively)
+    assert len(hanging.accepted) == 50
+
+
+def test_an_alert_does_not_stand_behind_facts_of_customers() -> None:
+    receiver = Receiver()
+
+    async def story(world: World) -> None:
+        receiver.gate = asyncio.Event()
+        await world.take(("segments", records([segment(f"c{n}") for n in range(100)])))
+        await world.rest()
+        await world.take(("alerts", records([alert(7)])))
+        receiver.gate.set()
+        await world.rest()
+
+    play(story, a=receiver)
+    assert receiver.accepted.index(key(7)) <= UNDER_WAY
+
+
+def test_a_receiver_that_has_too_much_to_do_is_left_alone_for_as_long_as_it_says() -> None:
+    full = Answer(429, "answered 429", 30_000)
+    receiver = Receiver(answer=lambda _, now: full if now < NOON + 30_000 else OK)
+
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1)])))
+        await world.rest()
+        await world.take(("alerts", records([alert(n) for n in range(2, 30)], 1)))
+        await world.until(NOON + MINUTE)
+
+    play(story, a=receiver)
+    assert len([answer for _, _, answer in receiver.attempts if not answer.ok]) == 1
+    assert min(at for at, _, answer in receiver.attempts if answer.ok) >= NOON + 30_000
+    assert len(receiver.accepted) == 29
+
+
+def test_too_many_facts_of_customers_are_told_dead_and_alerts_still_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hook_loop, "MOST_WAITING", 3)
+
+    async def story(world: World) -> None:
+        await world.take(("segments", records([segment(f"c{n}") for n in range(5)])))
+        await world.take(("alerts", records([alert(1)])))
+        assert world.hooks.waiting() == {"a": 4}
+
+    world = play(story, a=Receiver(answer=lambda *_: DOWN))
+    found = sorted(statuses(world).values())
+    assert found == ["dead", "dead", "waiting", "waiting", "waiting", "waiting"]
+
+
+# -- revisions
+
+
+def test_a_revision_waits_for_the_one_before_it_while_that_is_soon_tried() -> None:
+    answers = {key(1, 1): iter([BROKEN, OK])}
+    receiver = Receiver(answer=lambda d, _: next(answers.get(d.webhook_id, iter([OK])), OK))
+
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1, 1), alert(1, 2), alert(1, 3)])))
+        await world.until(NOON + MINUTE)
+
+    play(story, a=receiver)
+    assert receiver.accepted == [key(1, 1), key(1, 2), key(1, 3)]
+    assert receiver.times(key(1, 2))[0] < NOON + 6_000, "at once when the one before it has arrived"
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("webhook", "waiting"), ("alertmanager", "cancelled"), ("slack", "cancelled")]
+)
+def test_a_revision_that_is_refused_for_long_holds_up_none_and_is_not_sent_where_it_would_bring_back_the_past(
+    kind: str, end: str
+) -> None:
+    receiver = Receiver(kind, answer=lambda d, _: BROKEN if d.revision == 1 else OK)
+
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1, 1), alert(1, 2, status="resolved", resolved_at=NOON)])))
+        await world.until(NOON + 10 * MINUTE)
+
+    world = play(story, a=receiver)
+    assert receiver.accepted == [key(1, 2)]
+    assert statuses(world) == {key(1, 1): end, key(1, 2): "delivered"}
+
+
+# -- 410, requests
+
+
+def test_410_disables_the_endpoint_everywhere_it_stays_so_and_enabling_it_sends_what_was_held() -> None:
+    gone = True
+    receiver = Receiver(answer=lambda *_: Answer(410, "answered 410") if gone else OK)
+
+    async def story(world: World) -> None:
+        nonlocal gone
+        await world.take(("alerts", records([alert(1), alert(2)])))
+        await world.until(NOON + HOUR)
+        sent = [json.loads(value or b"") for _, value in world.log.sent["hook-requests"]]
+        assert [(each["do"], each["endpoint"]) for each in sent] == [("disable", "a")]
+        before = len(receiver.attempts)
+        assert before <= 2
+        await world.end()
+        world.begin()
+        await world.take(("alerts", records([alert(3)], 2)))
+        await world.take(("hook-requests", [asked(0, "retry", world.now)]))
+        await world.until(NOON + 2 * HOUR)
+        assert len(receiver.attempts) == before, "nothing is sent to a disabled endpoint"
+        assert set(statuses(world).values()) == {"dead"}
+        gone = False
+        world.now += 1
+        requests = [asked(1, "enable", world.now, endpoint="a"), asked(2, "retry", world.now, endpoint="a")]
+        await world.take(("hook-requests", requests))
+        await world.until(NOON + 3 * HOUR)
+
+    world = play(story, a=receiver)
+    assert sorted(receiver.accepted) == [key(1), key(2), key(3)]
+    assert set(statuses(world).values()) == {"delivered"}
+
+
+def test_an_endpoint_that_another_partition_found_gone_is_sent_nothing_more() -> None:
+    receiver = Receiver(answer=lambda *_: DOWN)
+
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1)])))
+        await world.rest()
+        await world.take(("hook-requests", [asked(0, "disable", world.now, endpoint="a")]))
+        await world.until(NOON + 24 * HOUR)
+
+    world = play(story, a=receiver)
+    assert len(receiver.attempts) == 1
+    assert statuses(world) == {key(1): "dead"}
+
+
+def test_what_is_dead_is_sent_again_when_it_is_asked_for_by_id_by_endpoint_or_all() -> None:
+    up = False
+    a = Receiver(answer=lambda *_: OK if up else DOWN)
+    b = Receiver(answer=lambda *_: OK if up else DOWN)
+
+    async def story(world: World) -> None:
+        nonlocal up
+        await world.take(("alerts", records([alert(1), alert(2)])))
+        await world.until(NOON + 4 * 24 * HOUR)
+        assert set(statuses(world).values()) == {"dead"}
+        up = True
+        ids = {
+            f["webhook_id"]: f["delivery_id"] for f in world.log.deliveries().values() if f["endpoint"] == "a"
+        }
+        await world.take(("hook-requests", [asked(0, "retry", world.now, delivery_id=ids[key(1)])]))
+        await world.rest()
+        assert (a.accepted, b.accepted) == ([key(1)], [])
+        await world.take(("hook-requests", [asked(1, "retry", world.now, endpoint="a")]))
+        await world.rest()
+        assert (a.accepted, b.accepted) == ([key(1), key(2)], [])
+        await world.take(("hook-requests", [asked(2, "retry", world.now)]))
+        await world.rest()
+
+    world = play(story, a=a, b=b)
+    assert (a.accepted, sorted(b.accepted)) == ([key(1), key(2)], [key(1), key(2)])
+    assert set(statuses(world).values()) == {"delivered"}
+
+
+# -- held, quiet, gone
+
+
+def test_a_held_alert_is_told_to_nobody_nor_that_it_is_over() -> None:
+    async def story(world: World) -> None:
+        held = alert(1, 1, status="held", held_by=["silent_topic"])
+        over = alert(1, 2, status="resolved", resolved_at=NOON)
+        await world.take(("alerts", records([held, over, over])))
+        await world.take(("alerts", records([alert(2, 1, status="held", held_by=["lag"]), alert(2, 2)], 3)))
+        await world.until(NOON + HOUR)
+
+    assert play(story).receivers["a"].accepted == [key(2, 2)]
+
+
+def test_in_quiet_hours_an_alert_waits_for_their_end_and_is_told_as_it_stands_then() -> None:
+    async def story(world: World) -> None:
+        world.routes.quiet = lambda now: NOON + HOUR if now < NOON + HOUR else None
+        await world.take(("alerts", records([alert(1, 1), alert(1, 2), alert(2, 1)])))
+        await world.until(NOON + 30 * MINUTE)
+        await world.end()
+        world.begin()
+        over = alert(2, 2, status="resolved", resolved_at=NOON)
+        await world.take(("alerts", records([over], 3)))
+        await world.until(NOON + HOUR - 1)
+        assert world.receivers["a"].attempts == []
+        await world.until(NOON + 2 * HOUR)
+
+    world = play(story)
+    assert world.receivers["a"].accepted == [key(1, 2)]
+    assert world.receivers["a"].times(key(1, 2)) == [NOON + HOUR]
+
+
+def test_what_was_told_before_the_quiet_hours_is_told_to_be_over_after_them() -> None:
+    async def story(world: World) -> None:
+        world.routes.quiet = lambda now: NOON + HOUR if NOON < now < NOON + HOUR else None
+        await world.take(("alerts", records([alert(1, 1)])))
+        await world.rest()
+        world.now += 1
+        await world.take(("alerts", records([alert(1, 2, status="resolved", resolved_at=NOON)], 1)))
+        await world.until(NOON + 2 * HOUR)
+
+    world = play(story)
+    assert world.receivers["a"].accepted == [key(1, 1), key(1, 2)]
+    assert world.receivers["a"].times(key(1, 2)) == [NOON + HOUR]
+
+
+def test_what_waits_for_an_endpoint_that_is_no_longer_there_is_cancelled() -> None:
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1)])))
+        await world.rest()
+        await world.end()
+        del world.receivers["a"]
+        world.routes.names = ("b",)
+        world.begin()
+        await world.hooks.tend()
+        await world.until(NOON + 24 * HOUR)
+
+    world = play(story, a=Receiver(answer=lambda *_: DOWN), b=Receiver())
+    by_endpoint = {fact["endpoint"]: fact for fact in world.log.deliveries().values()}
+    assert by_endpoint["a"]["status"] == "cancelled"
+    assert by_endpoint["b"]["status"] == "delivered"
+
+
+def test_topics_that_go_to_nobody_are_not_even_decoded() -> None:
+    async def story(world: World) -> None:
+        world.routes.unread = frozenset({"segments"})
+        await world.take(("segments", [Record(0, b"c", b"{not json", NOON)]))
+
+    assert play(story).log.sent == {}
+
+
+def test_what_is_no_fact_goes_to_dead_letters_and_holds_up_nothing() -> None:
+    async def story(world: World) -> None:
+        odd = [Record(0, b"s1", b"{not json", NOON), Record(1, b"s1", None, NOON)]
+        await world.take(("alerts", [*odd, *records([alert(1)], 2)]))
+        await world.take(("hook-requests", [Record(0, b"x", b'{"do":"enable","at":1}', NOON)]))
+        await world.rest()
+
+    world = play(story)
+    assert world.receivers["a"].accepted == [key(1)]
+    assert len(world.log.sent["dead-letters"]) == 3
+
+
+# -- erasure
+
+
+@pytest.mark.parametrize("answer", [DOWN, Answer(410, "answered 410")])
+def test_an_erased_customers_deliveries_are_cancelled_and_nothing_of_them_is_kept(answer: Answer) -> None:
+    async def story(world: World) -> None:
+        facts = [segment("erika"), segment("max")]
+        await world.take(("segments", records(facts)))
+        await world.until(NOON + MINUTE)
+        await world.take(("erased", [erased("erika", NOON + MINUTE)]))
+        # It is read again, and so is what the pipeline sent of her before.
+        await world.take(("segments", records([segment("erika", 2)], 2)))
+        await world.take(("alerts", records([alert(1)])))
+        await world.until(NOON + 2 * MINUTE)
+        assert not any(b"erika" in value for _, value in world.log.items(0))
+        await world.end()
+        world.begin()
+        await world.until(NOON + 4 * 24 * HOUR)
+
+    world = play(story, a=Receiver(answer=lambda *_: answer))
+    found = sorted(fact["status"] for fact in world.log.deliveries().values() if fact["topic"] == "segments")
+    assert found == ["cancelled", "dead"]
+    assert not any(b"erika" in (value or b"") for _, value in world.log.sent["deliveries"])
+
+
+def test_whoever_has_the_id_later_is_somebody_new_and_is_told_of() -> None:
+    async def story(world: World) -> None:
+        await world.take(("erased", [erased("erika", NOON)]), ("segments", records([segment("erika")])))
+        await world.rest()
+        assert world.receivers["a"].attempts == []
+        await world.take(("segments", records([segment("erika", 2)], 1, at=NOON + 1)))
+        await world.take(("erased", [Record(1, b"", erased("erika", NOON).value, NOON)]))
+        await world.rest()
+
+    world = play(story)
+    assert len(world.receivers["a"].accepted) == 1
+
+
+def test_facts_of_customers_from_days_ago_are_not_told_and_alerts_are() -> None:
+    async def story(world: World) -> None:
+        old = NOON - 4 * 24 * HOUR
+        await world.take(("segments", records([segment()], at=old)), ("alerts", records([alert(1)], at=old)))
+        await world.rest()
+
+    assert play(story).receivers["a"].accepted == [key(1)]
+
+
+# -- what is kept
+
+
+def test_after_all_is_delivered_nothing_is_kept_but_how_far_it_was_read_and_what_stands() -> None:
+    async def story(world: World) -> None:
+        over = alert(1, 2, status="resolved", resolved_at=NOON)
+        await world.take(("alerts", records([alert(1, 1), over])), ("segments", records([segment()])))
+        await world.take(("erased", [erased("c2", NOON)]))
+        await world.until(NOON + 9 * 24 * HOUR)
+        assert [key for key, _ in world.log.items(0)] == [b"\0marker"]
+
+    play(story)
+
+
+def test_what_was_given_up_is_forgotten_after_two_weeks() -> None:
+    async def story(world: World) -> None:
+        await world.take(("segments", records([segment()])))
+        await world.until(NOON + 10 * 24 * HOUR)
+        assert len(list(world.log.items(0))) == 2
+        await world.until(NOON + 20 * 24 * HOUR)
+        assert [key for key, _ in world.log.items(0)] == [b"\0marker"]
+
+    play(story, a=Receiver(answer=lambda *_: BROKEN))
+
+
+def test_a_partition_that_is_taken_away_is_sent_nothing_more_for_and_nothing_is_written() -> None:
+    receiver = Receiver()
+
+    async def story(world: World) -> None:
+        receiver.gate = asyncio.Event()
+        await world.take(("alerts", records([alert(n) for n in range(20)])))
+        await world.rest()
+        rows = len(world.log.rows)
+        world.hooks.revoke(0)
+        receiver.gate.set()
+        for courier in world.hooks.couriers.values():
+            courier.nudge()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(receiver.attempts) == UNDER_WAY
+        assert len(world.log.rows) == rows
+        assert world.failure is None
+        await world.end()
+        world.begin()
+        await world.until(world.now + MINUTE)
+
+    play(story, a=receiver)
+    assert set(receiver.accepted) == {key(n) for n in range(20)}
+
+
+def test_a_row_of_a_worker_that_had_lost_the_partition_does_not_take_back_what_its_successor_wrote() -> None:
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1)])))
+        stale = list(world.log.rows)
+        await world.until(NOON + MINUTE)
+        world.log.rows += stale
+        await world.end()
+        world.begin()
+        await world.until(NOON + 10 * MINUTE)
+
+    assert play(story).receivers["a"].accepted == [key(1)]
+
+
+def test_the_payload_is_kept_only_while_it_may_be_sent() -> None:
+    def facts(delivery: Delivery) -> bytes:
+        return delivery.fact
+
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1)])))
+        await world.rest()
+        (delivery,) = world.hooks._partitions[0].deliveries.values()
+        assert facts(delivery) == b""
+        assert msgspec.json.decode(world.log.sent["deliveries"][-1][1] or b"")["status"] == "delivered"
+
+    play(story)
