@@ -32,7 +32,19 @@ def _sink(settings: Settings) -> WorkerApp:
     return app
 
 
-ROLES: Final[dict[str, Callable[[Settings], WorkerApp]]] = {"customers": _customers, "sink": _sink}
+def _hooks(settings: Settings) -> WorkerApp:
+    from streams.agents import hooks
+
+    app = make_faust_app(settings, "hooks")
+    hooks.register(app, settings)
+    return app
+
+
+ROLES: Final[dict[str, Callable[[Settings], WorkerApp]]] = {
+    "customers": _customers,
+    "sink": _sink,
+    "hooks": _hooks,
+}
 
 
 def create_app(settings: Settings, role: str) -> WorkerApp:

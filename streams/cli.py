@@ -28,6 +28,7 @@ from streams.commands.demo import run_demo
 from streams.commands.doctor import doctor
 from streams.commands.erase import erase
 from streams.commands.errors import told
+from streams.commands.hooks import hooks
 from streams.commands.kept import clickhouse_url
 from streams.commands.model import model
 from streams.commands.query import query
@@ -262,6 +263,7 @@ main.add_command(actions)
 main.add_command(dead_letters)
 main.add_command(doctor)
 main.add_command(erase)
+main.add_command(hooks)
 main.add_command(query)
 main.add_command(model)
 main.add_command(shop_report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
@@ -27,8 +27,8 @@ _MANY: Final = 40
 #: Slack cuts what is longer.
 _SLACK_CHARACTERS: Final = 3_000
 #: An alert without an end would be resolved by Alertmanager after its resolve_timeout, five minutes. This is
-#: as long as a delivery is tried: by then the end has come, or nothing more will.
-STANDS: Final = timedelta(hours=76)
+#: as long as a delivery is tried: by then the end has come, or nothing more will. In ms.
+STANDS: Final = 76 * 3_600_000
 
 Fact = Mapping[str, Any]
 
@@ -122,8 +122,10 @@ def _annotations(fact: Fact) -> dict[str, str]:
 
 def _times(fact: Fact) -> dict[str, str]:
     ends = _end(fact)
-    stands = (_date(fact["at"]) + STANDS).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"startsAt": rfc3339(fact["began_at"]), "endsAt": stands if ends is None else rfc3339(ends)}
+    return {
+        "startsAt": rfc3339(fact["began_at"]),
+        "endsAt": rfc3339(fact["at"] + STANDS if ends is None else ends),
+    }
 
 
 def _end(fact: Fact) -> int | None:

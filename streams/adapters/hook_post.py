@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Final
 
 from streams.adapters.hook_payloads import Kind, NoPayload, payload
 from streams.adapters.webhook import Lookup, Sender, Target, lookup
-from streams.adapters.webhook_guard import Guard
+from streams.adapters.webhook_guard import Guard, HookRefused
 from streams.adapters.webhook_signing import SecretError, signed
+from streams.domain.alert_rules import Endpoint
 from streams.domain.deliveries import Answer, Delivery
 
 #: Endpoints of these keep one state of an alert: an older revision would bring back what is over.
@@ -48,3 +50,30 @@ class Post:
 
     async def close(self) -> None:
         await self._sender.close()
+
+
+def post_to(endpoint: Endpoint, guard: Guard, clock: Callable[[], int]) -> Post:
+    """What makes attempts at an endpoint of alerts.yaml."""
+    target = Target(endpoint.url, dict(endpoint.headers), endpoint.timeout_s, endpoint.secrets)
+    return Post(endpoint.kind, target, guard, clock)
+
+
+def problems(endpoint: Endpoint, guard: Guard) -> list[str]:
+    """What keeps an endpoint from being sent to as it should, one line each, before anything is sent."""
+    found = []
+    try:
+        guard.check_url(endpoint.url)
+    except HookRefused as exc:
+        found.append(f"nothing is sent to it: {exc}")
+    try:
+        signed(endpoint.secrets, "id", 0, b"")
+    except SecretError as exc:
+        found.append(f"nothing is sent to it: {exc}")
+    if endpoint.kind == "webhook" and not endpoint.secrets:
+        found.append("it has no secret, so what it is sent is not signed")
+    return found
+
+
+def now_ms() -> int:
+    """The wall clock, in ms."""
+    return time.time_ns() // 1_000_000

@@ -346,7 +346,7 @@ class Hooks:
 
     def _tend(self, partition: Partition, now: int) -> None:
         for notice in list(partition.due(now)):
-            told = decode_told(topics.ALERTS.name, notice.withheld)
+            told = decode_told(topics.ALERTS.name, notice.withheld, notice.until or now)
             assert isinstance(told.fact, AlertFact)
             decision = when_over(notice, self._quiet_until(partition, told.fact), now)
             partition.notice(decision.notice)

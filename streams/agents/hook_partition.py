@@ -94,8 +94,7 @@ class Partition:
             self.waiting[delivery.endpoint] += 1
             self._chains.setdefault(delivery.chain, {})[delivery.revision] = name
         else:
-            kept = DEAD_KEPT_MS if delivery.status == "dead" else REMEMBERED_MS
-            heappush(self._timers, (max(delivery.created_at, delivery.at or 0) + kept, name.encode()))
+            heappush(self._timers, (_kept_until(delivery), name.encode()))
 
     def _unindex(self, name: str) -> None:
         known = self.deliveries.pop(name, None)
@@ -227,8 +226,11 @@ class Partition:
 
     def _forget(self, name: str, now: int) -> None:
         delivery = self.deliveries.get(name)
-        if delivery is None or delivery.status == "waiting":
-            return
-        kept = DEAD_KEPT_MS if delivery.status == "dead" else REMEMBERED_MS
-        if max(delivery.created_at, delivery.at or 0) + kept <= now:
+        if delivery is not None and delivery.status != "waiting" and _kept_until(delivery) <= now:
             self._drop(name.encode())
+
+
+def _kept_until(delivery: Delivery) -> int:
+    """When one that has ended is forgotten, ms."""
+    kept = DEAD_KEPT_MS if delivery.status == "dead" else REMEMBERED_MS
+    return max(delivery.since, delivery.at or 0) + kept

@@ -128,7 +128,8 @@ def begun(
     sent_at: int = 0,
     customer: str = "",
 ) -> Delivery:
-    """A delivery to be attempted at once."""
+    """A delivery to be attempted at once. It counts as created when the fact was sent: however often that is
+    read, it stays so."""
     return Delivery(
         identity(endpoint, topic, subject_id, revision),
         endpoint,
@@ -136,7 +137,7 @@ def begun(
         subject_id,
         revision,
         fact,
-        created_at=now,
+        created_at=sent_at or now,
         since=now,
         next_at=now,
         version=now,

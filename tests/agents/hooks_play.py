@@ -132,15 +132,16 @@ class Routes:
 class World:
     """Receivers, a log and a clock; ``live`` is one life of a worker that owns partition 0."""
 
-    def __init__(self, **receivers: Receiver) -> None:
-        self.now = NOON
+    def __init__(self, at: int = NOON, **receivers: Any) -> None:
+        self.now = at
         self.log = Log()
         self.receivers = receivers
         self.routes = Routes(tuple(receivers))
         self.hooks: Hooks
         self.failure: BaseException | None = None
         for receiver in receivers.values():
-            receiver.clock = self.clock
+            if isinstance(receiver, Receiver):
+                receiver.clock = self.clock
         self._tasks: list[asyncio.Task[None]] = []
 
     def clock(self) -> int:
@@ -178,7 +179,8 @@ class World:
             await asyncio.sleep(0)
             if self.failure is not None:
                 raise self.failure
-            blocked = any(r.gate is not None and not r.gate.is_set() for r in self.receivers.values())
+            gates = [r.gate for r in self.receivers.values() if isinstance(r, Receiver) and r.gate]
+            blocked = not all(gate.is_set() for gate in gates)
             busy = any(c.under_way for c in self.hooks.couriers.values()) and not blocked
             quiet = 0 if busy else quiet + 1
 
