@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 from aiokafka import ConsumerRecord
@@ -19,7 +19,6 @@ from xxhash import xxh3_128_hexdigest
 
 from schemas.alerts import AlertFact
 from schemas.topics import ALERTS, HOOK_REQUESTS, HOOKS_CHANGELOG
-from streams.adapters.alert_rules import AlertRulesError, load_rules
 from streams.adapters.clickhouse import Endpoint as Store
 from streams.adapters.clickhouse import StoreUnavailable, connect, explained
 from streams.adapters.hook_facts import Request, encode_request
@@ -32,10 +31,12 @@ from streams.adapters.webhook_guard import Guard, HookRefused
 from streams.commands import options, show
 from streams.commands.errors import told
 from streams.commands.kept import clickhouse_url
-from streams.domain.alert_rules import Endpoint
 from streams.domain.deliveries import Answer, begun
 from streams.domain.hook_state import ENDPOINT_KEY, Switch, decode
 from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.domain.alert_rules import Endpoint
 
 STATUSES: Final = ("waiting", "delivered", "dead", "cancelled")
 _COLUMNS: Final = (
@@ -103,6 +104,8 @@ def test(endpoint: str, as_json: bool) -> None:
 
     It is of the shop ebbtide-test, and Alertmanager lets it go after five minutes. Nothing is kept of it.
     """
+    from streams.adapters.alert_rules import AlertRulesError, load_rules
+
     settings = Settings.from_env()
     try:
         known = load_rules(settings).endpoints
