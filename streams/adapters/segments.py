@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from streams.adapters import strict_yaml
 from streams.domain.segment_rules import MOST_SEGMENTS, NAME, RuleError, RuleSet, Segment, read, text
 
 #: The key of the only record that counts.
@@ -59,7 +60,7 @@ def read_text(data: bytes, name: str, version: int) -> RuleSet:
     if len(data) > _LARGEST_BYTES:
         raise SegmentsError(f"{name}: is larger than {_LARGEST_BYTES // 1024} KiB")
     try:
-        found = yaml.load(data, _Loader)  # a safe loader, see below
+        found = yaml.load(data, strict_yaml.Loader)  # a safe loader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
         raise SegmentsError(f"{name}: is no YAML: {' '.join(str(exc).split())}") from None
     if not isinstance(found, Mapping) or set(found) != {"segments"}:
@@ -129,18 +130,3 @@ def _segment(found: Any, number: int, wrong: list[str]) -> Segment | None:
     if rule is None or len(wrong) > before:
         return None
     return Segment(str(name), description, rule, None if shops is None else tuple(sorted(set(shops))))
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe, and refuses a key that is there twice: of two, people see the other one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; YAMLError if a key is there twice."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} is there twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
