@@ -8,6 +8,7 @@ this module has the URL's path or query, a header's value or a secret in it.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -216,9 +217,9 @@ def _said(exc: BaseException) -> str:
     if isinstance(exc, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not accepted: {exc.certificate_error}"
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
-        return f"its name is not known: {exc.os_error.strerror or exc.os_error}"
+        return f"its name is not known: {_why(exc.os_error)}"
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return f"it cannot be connected to: {exc.os_error.strerror or type(exc.os_error).__name__}"
+        return f"it cannot be connected to: {_why(exc.os_error)}"
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
     if isinstance(exc, aiohttp.ClientPayloadError):
@@ -226,8 +227,13 @@ def _said(exc: BaseException) -> str:
     if isinstance(exc, aiohttp.ClientResponseError):
         return f"its answer is no HTTP: {exc.message}"
     if isinstance(exc, OSError) and exc.strerror:
-        return f"the connection broke: {exc.strerror}"
+        return f"the connection broke: {_why(exc)}"
     return f"it failed with {type(exc).__name__}"
+
+
+def _why(exc: OSError) -> str:
+    # Those of the event loop have an address for a text; those of a look-up have negative numbers.
+    return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or type(exc).__name__
 
 
 def _with_path(url: str, path: str) -> str:

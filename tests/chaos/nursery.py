@@ -120,9 +120,9 @@ class Nursery:
 def main() -> None:
     """Import what a worker needs, then fork one for each line of standard input."""
     import streams.cli
-    from streams.agents import customers, sink, ticks
+    from streams.agents import customers, hooks, sink, ticks
 
-    del customers, sink, ticks  # imported by their roles, after the fork
+    del customers, hooks, sink, ticks  # imported by their roles, after the fork
     _say({"tree": str(Path(streams.cli.__file__).resolve().parents[1])})
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

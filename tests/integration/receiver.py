@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,7 +56,7 @@ class HttpReceiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook/s3cr3t-in-the-path"
 
-    def keys(self) -> Counter[str]:
+    def counts(self) -> Counter[str]:
         """How often each key was accepted."""
         return Counter(arrival.webhook_id for arrival in self.accepted)
 
@@ -96,6 +98,31 @@ class HttpReceiver:
         if 200 <= response.status < 300:
             self.accepted.append(arrival)
         return response
+
+
+@contextmanager
+def served(*receivers: HttpReceiver) -> Iterator[None]:
+    """These receivers are up, on a loop and a thread of their own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="receivers", daemon=True)
+    thread.start()
+
+    def run(each: Awaitable[None]) -> None:
+        async def wait() -> None:
+            await each
+
+        asyncio.run_coroutine_threadsafe(wait(), loop).result(30)
+
+    for receiver in receivers:
+        run(receiver.up())
+    try:
+        yield
+    finally:
+        for receiver in receivers:
+            run(receiver.down())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
 
 
 def answers(*responses: Callable[[], web.Response], then: int = 204) -> Answer:
