@@ -13,13 +13,15 @@ import msgspec
 from aiokafka import ConsumerRecord
 from clickhouse_connect.driver.client import Client
 
-from schemas.topics import CUSTOMERS_CHANGELOG, DEAD_LETTERS, FACTS, INPUTS
+from schemas.topics import CUSTOMERS_CHANGELOG, DEAD_LETTERS, FACTS, HOOKS_CHANGELOG, INPUTS
 from streams.adapters.clickhouse import Endpoint, connect, explained
 from streams.adapters.kafka.admin import retention
 from streams.adapters.kafka.scanning import scan
 from streams.settings import Settings
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+#: Where states are: of customers, and of what is to be told of them.
+_STATES: Final = (CUSTOMERS_CHANGELOG, HOOKS_CHANGELOG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +49,28 @@ class Remains:
         return not self.state and not self.rows
 
 
-def in_states(settings: Settings, ids: Sequence[str]) -> tuple[int, int]:
-    """Of the changelog: newest values that are, or name, one of ``ids``, and all records that do, these and
-    deletions among them, which its log still holds. Raises AdminError."""
+def in_states(settings: Settings, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Of each changelog, by its full name: newest values that are, or name, one of ``ids``, and all records
+    that do, these and deletions among them, which its log still holds. Raises AdminError."""
     keys = {one.encode() for one in ids}
-    told = [_encode(one) for one in ids]
-    newest: dict[tuple[int, bytes], bool] = {}
-    records = 0
+    # What is to be told is kept as the fact's JSON.
+    told = [form for one in ids for form in (_encode(one), json.dumps(one, ensure_ascii=False).encode())]
+    newest: dict[tuple[str, int, bytes], bool] = {}
+    records: Counter[str] = Counter()
 
     def take(record: ConsumerRecord) -> None:
-        nonlocal records
         key, value = record.key or b"", record.value
         names = key in keys or (value is not None and any(one in value for one in told))
-        records += names
+        records[record.topic] += names
         if names and value is not None:
-            newest[record.partition, key] = True
+            newest[record.topic, record.partition, key] = True
         else:
-            newest.pop((record.partition, key), None)
+            newest.pop((record.topic, record.partition, key), None)
 
-    scan(settings, [settings.topic(CUSTOMERS_CHANGELOG.name)], take)
-    return len(newest), records
+    changelogs = [settings.topic(topic.name) for topic in _STATES]
+    scan(settings, changelogs, take)
+    standing = Counter(topic for topic, _, _ in newest)
+    return {name: (standing[name], records[name]) for name in changelogs}
 
 
 def in_tables(url: str, ids: Sequence[str]) -> dict[str, int]:
@@ -130,8 +134,10 @@ def in_log(settings: Settings, ids: Sequence[str], partition: int) -> list[InLog
 
 def remains(settings: Settings, url: str, ids: Sequence[str], partition: int) -> Remains:
     """All that is left of whoever has one of ``ids``. Raises AdminError or StoreError."""
-    state, in_changelog = in_states(settings, ids)
-    found = Remains(state, in_tables(url, ids), in_log(settings, ids, partition))
-    if old := in_changelog - state:
-        found.log.append(InLog(settings.topic(CUSTOMERS_CHANGELOG.name), old, None))
+    states = in_states(settings, ids)
+    standing = sum(state for state, _ in states.values())
+    found = Remains(standing, in_tables(url, ids), in_log(settings, ids, partition))
+    found.log += [
+        InLog(name, records - state, None) for name, (state, records) in states.items() if records > state
+    ]
     return found

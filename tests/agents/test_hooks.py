@@ -302,6 +302,20 @@ def test_410_disables_the_endpoint_everywhere_it_stays_so_and_enabling_it_sends_
     assert set(statuses(world).values()) == {"delivered"}
 
 
+def test_410_to_one_ends_what_else_waits_for_the_endpoint() -> None:
+    receiver = Receiver(answer=lambda d, _: DOWN if d.webhook_id == key(1) else Answer(410, "answered 410"))
+
+    async def story(world: World) -> None:
+        await world.take(("alerts", records([alert(1)])))
+        await world.rest()
+        await world.take(("alerts", records([alert(2)], 1)))
+        await world.until(NOON + 24 * HOUR)
+
+    world = play(story, a=receiver)
+    assert [name for _, name, _ in receiver.attempts] == [key(1), key(2)]
+    assert statuses(world) == {key(1): "dead", key(2): "dead"}
+
+
 def test_an_endpoint_that_another_partition_found_gone_is_sent_nothing_more() -> None:
     receiver = Receiver(answer=lambda *_: DOWN)
 
@@ -507,7 +521,12 @@ def test_a_partition_that_is_taken_away_is_sent_nothing_more_for_and_nothing_is_
         await world.take(("alerts", records([alert(n) for n in range(20)])))
         await world.rest()
         rows = len(world.log.rows)
+        (courier,) = world.hooks.couriers.values()
+        assert courier.under_way == UNDER_WAY
         world.hooks.revoke(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert courier.under_way == 0, "what was under way is broken off"
         receiver.gate.set()
         for courier in world.hooks.couriers.values():
             courier.nudge()

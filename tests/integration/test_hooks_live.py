@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from schemas.facts import ErasedFact
 from streams.adapters.kafka.producing import partition_of
 from streams.adapters.kafka.scanning import scan
+from streams.adapters.remains import remains
 from streams.cli import main
 from streams.domain.erasure import digest
 from streams.embedded.process import free_port
@@ -141,9 +142,11 @@ def test_an_erased_customer_is_told_of_no_more_and_leaves_no_payload_in_the_chan
             now = time.time_ns() // 1_000_000
             fact = ErasedFact(customer_digest=digest(b"erika").hex(), erased_at=now, at=now)
             partition = partition_of(b"erika", settings.partitions)
+            assert remains(settings, settings.clickhouse, ["erika"], partition).state == 1
             record = ("erased", b"x", fact.model_dump_json().encode(), partition)
             asyncio.run(send(settings, [record]))
             wait_until("hers to be cancelled", lambda: len(listed(settings, "--status", "cancelled")) == 1)
+        assert remains(settings, settings.clickhouse, ["erika"], partition).state == 0
         state: dict[bytes, bytes | None] = {}
         scan(
             settings, [settings.topic("hooks-state")], lambda record: state.update({record.key: record.value})
