@@ -110,6 +110,14 @@ def test_an_alert_is_one_and_the_same_to_alertmanager_until_it_ends() -> None:
     assert end["endsAt"] == rfc3339(NOON + 5_000)
 
 
+@pytest.mark.parametrize("kind", ["alertmanager", "alertmanager-webhook"])
+def test_an_alert_that_ended_when_it_began_ends_after_it(kind: Any) -> None:
+    """Alertmanager refuses what does not."""
+    found = said(kind, alert(began_at=NOON, resolved_at=NOON, status="resolved"))
+    (one,) = found if kind == "alertmanager" else found["alerts"]
+    assert one["startsAt"] < one["endsAt"] == rfc3339(NOON + 1)
+
+
 def test_an_alert_that_becomes_critical_ends_as_a_warning() -> None:
     now, was = said("alertmanager", alert(version=2, severity="critical"))
     assert (now["labels"]["severity"], was["labels"]["severity"]) == ("critical", "warning")

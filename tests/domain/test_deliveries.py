@@ -129,6 +129,13 @@ def test_a_receiver_that_wants_it_at_once_again_and_again_does_not_use_up_the_at
     assert all(wait >= 1_000 * (n + 1) for n, wait in enumerate(waits))
 
 
+def test_a_receiver_that_always_wants_it_later_is_given_up_when_the_schedule_would_have_ended() -> None:
+    states = played(delivery(), [Answer(429, "later", 10**9)] * 50)
+    assert states[-1].status == "dead"
+    assert states[-1].at is not None
+    assert LIFETIME_MS - LONGEST_WAIT_MS < states[-1].at - NOON <= LIFETIME_MS
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_2xx_is_delivered(status: int) -> None:
     done = after(delivery(), Answer(status), NOON + 7)
