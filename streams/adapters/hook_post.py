@@ -46,8 +46,13 @@ class Post:
         try:
             body, path = payload(self.kind, delivery.topic, json.loads(delivery.fact))
             headers = signed(self._secrets, delivery.webhook_id, self._clock(), body)
-        except (NoPayload, SecretError) as exc:
-            return Answer(None, str(exc), final=isinstance(exc, NoPayload))
+        except SecretError as exc:
+            return Answer(None, str(exc))
+        except NoPayload as exc:
+            return Answer(None, str(exc), final=True)
+        except (ValueError, KeyError, TypeError, ArithmeticError, OSError) as exc:
+            # A fact that passed its contract and cannot be said all the same: it must not hold up the others.
+            return Answer(None, f"it cannot be put into words: {type(exc).__name__}", final=True)
         return await self._sender.post(body, headers, self._clock, path)
 
     async def close(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from jsonschema import Draft4Validator, FormatChecker
 
 from schemas.topics import ALERTS
 from streams.adapters.hook_payloads import MOST_BYTES, NoPayload, payload, rfc3339, slack_text
+from streams.adapters.hook_post import Post
+from streams.adapters.webhook import Target
+from streams.adapters.webhook_guard import Guard
+from streams.domain.deliveries import begun
 from tests.agents.hooks_play import alert, segment
 from tests.builders import NOON
 from tests.domain.test_laws import laws
@@ -64,6 +70,7 @@ def said(kind: Any, fact: dict[str, Any], topic: str = "alerts") -> Any:
     return json.loads(payload(kind, topic, fact).body)
 
 
+@cache
 def api(definition: str) -> Draft4Validator:
     """A validator of one definition of Alertmanager's API, as JSON Schema: Swagger 2.0 is draft 4 of it."""
     document = yaml.safe_load(API.read_text())
@@ -195,6 +202,16 @@ def test_a_long_alert_is_cut_and_keeps_what_identifies_it() -> None:
 def test_alertmanager_is_told_of_alerts_only(kind: Any) -> None:
     with pytest.raises(NoPayload, match="alerts, not of segments"):
         payload(kind, "segments", segment())
+
+
+@pytest.mark.parametrize("odd", [{"observed": float("nan")}, {"at": 10**30}, {"began_at": "x"}])
+@pytest.mark.parametrize("kind", ["webhook", "alertmanager", "alertmanager-webhook", "slack"])
+def test_what_cannot_be_said_is_given_up_and_nothing_breaks(kind: Any, odd: dict[str, Any]) -> None:
+    post = Post(kind, Target("https://127.0.0.1/"), Guard(), lambda: NOON)
+    fact = json.dumps({**alert(), **odd}).encode()
+    answer = asyncio.run(post.attempt(begun("e", "alerts", "a" * 32, 1, fact, NOON)))
+    assert answer.error is not None
+    assert answer.final or "refused" in answer.error
 
 
 # -- Slack
