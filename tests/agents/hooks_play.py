@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from schemas.alerts import AlertFact
-from streams.adapters.hook_facts import Told
+from streams.adapters.hook_facts import Request, Told, encode_request
 from streams.agents.hook_loop import Hooks, Outgoing
 from streams.domain.deliveries import Answer, Delivery
+from streams.domain.erasure import digest
 from streams.domain.hook_state import is_stale
 from tests.builders import NOON
 
 NEVER: Final = 1 << 60
+MINUTE: Final = 60_000
+HOUR: Final = 60 * MINUTE
 OK: Final = Answer(200)
 DOWN: Final = Answer(None, "it cannot be connected to: Connection refused")
 BROKEN: Final = Answer(500, "answered 500")
@@ -256,3 +259,33 @@ def records(facts: Sequence[Mapping[str, Any]], first: int = 0, at: int = NOON) 
         Record(first + n, key, msgspec.json.encode(fact), at)
         for n, (key, fact) in enumerate(zip(keys, facts, strict=True))
     ]
+
+
+def play(story: Callable[[World], Awaitable[None]], **receivers: Receiver) -> World:
+    """The world after ``story``, in one life unless the story ends it."""
+    world = World(**(receivers or {"a": Receiver()}))
+
+    async def run() -> None:
+        world.begin()
+        await story(world)
+        await world.end()
+
+    asyncio.run(run())
+    return world
+
+
+def key(number: int, version: int = 1) -> str:
+    return f"{number:032x}-{version}"
+
+
+def statuses(world: World) -> dict[str, str]:
+    return {fact["webhook_id"]: fact["status"] for fact in world.log.deliveries().values()}
+
+
+def erased(customer: str, at: int) -> Record:
+    fact = {"customer_digest": digest(customer.encode()).hex(), "erased_at": at, "at": at}
+    return Record(0, b"", json.dumps(fact).encode(), at)
+
+
+def asked(offset: int, do: Any, at: int, **fields: str) -> Record:
+    return Record(offset, *encode_request(Request(do, at, **fields)), at)
