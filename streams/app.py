@@ -32,6 +32,14 @@ def _sink(settings: Settings) -> WorkerApp:
     return app
 
 
+def _shops(settings: Settings) -> WorkerApp:
+    from streams.agents import shops
+
+    app = make_faust_app(settings, "shops")
+    shops.register(app, settings)
+    return app
+
+
 def _hooks(settings: Settings) -> WorkerApp:
     from streams.agents import hooks
 
@@ -43,6 +51,7 @@ def _hooks(settings: Settings) -> WorkerApp:
 ROLES: Final[dict[str, Callable[[Settings], WorkerApp]]] = {
     "customers": _customers,
     "sink": _sink,
+    "shops": _shops,
     "hooks": _hooks,
 }
 

@@ -163,9 +163,3 @@ class AlertRules:
                 break
             at = later
         return at if at > now else None
-
-
-def local_minute(minute: int, zone: str) -> int:
-    """The minute of the local week, 0 on Monday at 00:00, of a minute since 1970 UTC."""
-    local = datetime.fromtimestamp(minute * 60, ZoneInfo(zone))
-    return local.weekday() * _MINUTES_A_DAY + local.hour * 60 + local.minute

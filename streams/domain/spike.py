@@ -52,10 +52,10 @@ _FOUR_WEEKS: Final = 28 * 24 * 60
 SPANS: Final = (3, 5, 8, 12, 20, 30, 45, 60)
 #: Added to the limit of each signal.
 _MARGIN: Final[dict[Signal, float]] = {
-    "loss_rate": 0.0,
-    "orders_per_cart": 0.0,
-    "lost_count": 0.0,
-    "drift": 0.0,
+    "loss_rate": -2.5,
+    "orders_per_cart": -2.5,
+    "lost_count": 1.5,
+    "drift": -1.0,
 }
 #: Two kinds of evidence that are independent exceed h together with a chance of (1 + h) exp(-h).
 _LEAST_OWN: Final = 2.0

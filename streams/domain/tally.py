@@ -150,16 +150,17 @@ class Tally:
                 self.dirty.discard(place)
         return changes
 
+    def sessions(self, minute: int) -> tuple[int, int]:
+        """Sessions closed in a minute, of all shops: of people, and of machines."""
+        cell = self._cells.get((ALL_SHOPS, minute))
+        return (0, 0) if cell is None else (cell.closed, cell.bots)
+
     def told(self) -> Iterator[tuple[str, Cell]]:
         """The cells of complete minutes that have changed since they were given last, as they are now."""
         ready = [place for place in self.dirty if place[1] < self.complete]
         for place in sorted(ready, key=lambda each: (each[1], each[0])):
             self.dirty.discard(place)
             yield place[0], _short(self._cells[place])
-
-    def tell_all(self) -> None:
-        """Give every cell again that is open."""
-        self.dirty |= self._cells.keys()
 
     def _put(self, key: bytes, counted: Counted) -> Changes:
         had = self._kept.get(key)
