@@ -180,22 +180,19 @@ def bring_up(
     return facts
 
 
-def withdraw(live: Live, shop_id: str, since: int, minute: int, rule: SpikeRule) -> list[AlertFact]:
-    """What stands out since ``since`` rests on data that has turned out to be broken: it is forgotten, and
-    what was told of it as held is over."""
-    for key in [key for key, each in live.standings.items() if each.began >= since]:
-        del live.standings[key]
+def withdraw(live: Live, shop_id: str, minute: int, rule: SpikeRule) -> list[AlertFact]:
+    """What has come to stand out while data was broken rests on it: it is forgotten, and what was told of
+    it as held is over. What fired before goes on."""
+    fired = {f"{told.scope}\0{told.value}\0{told.signal}" for told in live.told if told.status == "firing"}
+    live.standings = {key: each for key, each in live.standings.items() if key in fired}
     facts = []
-    kept = []
     for told in live.told:
-        if told.began < since or told.status != "held":
-            kept.append(told)
-            continue
-        told.status, told.version = "resolved", told.version + 1
-        said = f"{_name(shop_id, told)}: what it rested on was incomplete"
-        counts = Counts(told.sessions, told.lost, told.at_risk)
-        facts.append(_fact(shop_id, told, counts, (), minute, rule, (), said))
-    live.told = kept
+        if told.status == "held":
+            told.status, told.version = "resolved", told.version + 1
+            said = f"{_name(shop_id, told)}: what it rested on was incomplete"
+            counts = Counts(told.sessions, told.lost, told.at_risk)
+            facts.append(_fact(shop_id, told, counts, (), minute, rule, (), said))
+    live.told = [told for told in live.told if told.status == "firing"]
     return facts
 
 

@@ -31,6 +31,8 @@ _WEIGHT: Final = 20.0
 #: An excess smaller than this in standard deviations of a Poisson count is chance.
 _SURE: Final = 2.0
 _LEAST: Final = 3.0
+#: What drives a spike has more of it than if all values shared in it alike, by this factor.
+_LIFT: Final = 1.25
 #: Weights of new minutes grow instead of all old ones fading; they are brought back when they have grown so.
 _RESCALE_AT: Final = 1e6
 _LONGEST: Final = 30 * 14 * 24 * 60
@@ -115,23 +117,34 @@ def contributors(shares: Shares, cells: Sequence[Cell], limit: int = 5) -> tuple
         for name, (its_closed, its_lost) in seen.items():
             had = usual.get(name, (0.0, 0.0))
             its_rate = (had[1] + _WEIGHT * rate) / (had[0] + _WEIGHT)
-            expected = its_closed * its_rate
-            _add(found, dimension, name, its_lost, expected, excess)
+            # Where all lose more alike, each has the part in it that it has in the traffic, and drives
+            # nothing.
+            alike = its_closed / closed
+            _add(found, dimension, name, its_lost, its_closed * its_rate, excess, alike)
     for dimension, counts, some in (
         ("stage", shares.stages, _counts([cell.stages for cell in cells])),
         ("destination", shares.destinations, _counts([cell.destinations for cell in cells])),
     ):
         for name, count in some.items():
-            _add(found, dimension, name, count, closed * counts.get(name, 0.0) / shares.closed, excess)
+            usually = counts.get(name, 0.0)
+            alike = usually / shares.lost if dimension == "stage" and shares.lost else 0.0
+            _add(found, dimension, name, count, closed * usually / shares.closed, excess, alike)
     return tuple(nlargest(limit, found, key=lambda each: (each.share, each.observed, each.value)))
 
 
 def _add(
-    found: list[Driver], dimension: Dimension, name: str, observed: float, expected: float, excess: float
+    found: list[Driver],
+    dimension: Dimension,
+    name: str,
+    observed: float,
+    expected: float,
+    excess: float,
+    alike: float,
 ) -> None:
     more = observed - expected
-    if name and more >= _LEAST and more > _SURE * max(expected, 1.0) ** 0.5:
-        found.append(Driver(dimension, name, observed, round(expected, 1), round(min(1.0, more / excess), 3)))
+    share = min(1.0, more / excess)
+    if name and more >= _LEAST and more > _SURE * max(expected, 1.0) ** 0.5 and share > _LIFT * alike:
+        found.append(Driver(dimension, name, observed, round(expected, 1), round(share, 3)))
 
 
 def _pairs(parts: Sequence[Mapping[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:

@@ -36,6 +36,7 @@ from streams.domain.spike_memory import (
     Block,
     Memory,
     Prior,
+    is_learning,
     prior_of,
     rho_of,
     rho_orders_of,
@@ -63,8 +64,6 @@ _LEAST_OWN: Final = 2.0
 _STAYS: Final = 0.5
 #: An hour moves the sum for a drift by no more than this.
 _MOST_A_BLOCK: Final = 3.0
-#: Sessions that the baseline rests on before anything is judged.
-_LEARNT: Final = 200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +131,7 @@ def judge(
     minute of the shop's week of each."""
     last, now = open_[-1].minute, usual(memory, prior, slots[-1])
     spans = _spans(memory, open_, slots, prior, last)
-    rests = now.weight if prior is not None else memory.total.closed
-    learning = memory.total.closed <= 0 or rests < _LEARNT
+    learning = is_learning(memory, prior)
     limit = log(_FOUR_WEEKS / rule.false_alarms)
     unsure = 1 / (now.weight + 1)
     wavers = rho_of(memory, prior) + unsure

@@ -38,8 +38,12 @@ _WEEK_WEIGHT: Final = 240.0
 _BESIDE: Final = 0.5
 #: Blocks that the overdispersion begins with, and what they say.
 _RHO_BLOCKS: Final = 24.0
-_RHO: Final = 0.004
-_RHO_ORDERS: Final = 0.03
+_RHO: Final = 0.003
+_RHO_ORDERS: Final = 0.015
+#: Sessions of its own by which a series is known well enough to be judged; with a prior that rests on many.
+_LEARNT: Final = 200.0
+_LEARNT_WITH_PRIOR: Final = 30.0
+_PRIOR_RESTS: Final = 1_000.0
 _MOST_SDS: Final = 3.0
 _FLOOR: Final = 1e-3
 
@@ -123,6 +127,13 @@ def prior_of(memory: Memory, parent: Prior | None = None) -> Prior:
     )
 
 
+def is_learning(memory: Memory, prior: Prior | None) -> bool:
+    """Whether too little is known yet to judge by."""
+    closed = memory.total.closed / _now_weight(memory)
+    leans = prior is not None and prior.weight >= _PRIOR_RESTS
+    return closed < (_LEARNT_WITH_PRIOR if leans else _LEARNT)
+
+
 def rho_of(memory: Memory, prior: Prior | None) -> float:
     """The overdispersion of the loss rate: the greater of that of hours and of tens of minutes."""
     return _rho(memory.rho, prior.rho if prior else _RHO, cap=0.5)
@@ -153,7 +164,13 @@ def usual(memory: Memory, prior: Prior | None, slot: int) -> Usual:
     if share == 0.0:
         return a
     rest = 1 - share
-    return Usual(*(rest * x + share * y for x, y in zip(a, b, strict=True)))
+    return Usual(
+        rest * a.loss + share * b.loss,
+        rest * a.per_cart + share * b.per_cart,
+        rest * a.lost_a_minute + share * b.lost_a_minute,
+        rest * a.weight + share * b.weight,
+        rest * a.weight_carts + share * b.weight_carts,
+    )
 
 
 def _of_hour(memory: Memory, prior: Prior | None, hour: int) -> Usual:

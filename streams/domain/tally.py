@@ -75,6 +75,8 @@ class Tally:
         self._by_minute: defaultdict[int, list[bytes]] = defaultdict(list)
         for key, value in stored:
             self._keep(key, _unpack(value))
+        # What was complete has been told with the batch that made it so.
+        self.dirty = {place for place in self.dirty if place[1] >= complete}
 
     @property
     def floor(self) -> int:

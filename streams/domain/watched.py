@@ -166,7 +166,7 @@ class Watched:
         for at in list(self._minutes):
             if at >= doubt.since:
                 self._amend(at, standing)
-        return withdraw(self.live, self.shop_id, doubt.since, minute, rule)
+        return withdraw(self.live, self.shop_id, minute, rule)
 
     def windows(
         self,
