@@ -17,7 +17,7 @@ from streams.domain.alert_rules import AlertRules
 from streams.domain.clock import UNKNOWN, PartitionClock
 from streams.domain.policy import MINUTE
 from streams.domain.tally import KEYS as TALLY_KEYS
-from streams.domain.tally import OPEN, Changes, Tally
+from streams.domain.tally import Tally
 from streams.domain.watch import SESSIONS, Pulse, Watch
 from streams.settings import Settings
 
@@ -97,20 +97,18 @@ class Partition:
         had = of_minute.get(topic, (0, 0))
         of_minute[topic] = had[0] + received, had[1] + rejected
 
-    def complete(self, watermark: int) -> tuple[Changes, Pulse | None]:
-        """Minutes that end by ``watermark`` (ms) are complete; gives the pulse that says so, if any is
-        new."""
+    def complete(self, watermark: int) -> Pulse | None:
+        """Minutes that end by ``watermark`` (ms) are complete; gives the pulse that says so, if one is new."""
         complete = watermark // MINUTE
         if watermark == UNKNOWN or complete <= self.tally.complete:
-            return {}, None
+            return None
         before = self.tally.complete
+        self.tally.advance(complete)
         counts = self.marker.counts
         told = {minute: counts.pop(minute) for minute in sorted(counts) if minute < complete}
-        for minute in range(max(before, complete - OPEN), complete):
-            closed, bots = self.tally.sessions(minute)
-            if closed or bots:
-                told.setdefault(minute, {})[SESSIONS] = closed + bots, bots
-        return self.tally.advance(complete), Pulse(self.next_batch, complete, told)
+        for minute, closed, bots in self.tally.sessions(before):
+            told.setdefault(minute, {})[SESSIONS] = closed + bots, bots
+        return Pulse(self.next_batch, complete, told)
 
     def rows(
         self, changes: Mapping[bytes, bytes | None], outgoing: list[Outgoing]

@@ -207,8 +207,7 @@ class Shops:
     def _told(self, number: int, partition: Partition, changes: dict[bytes, bytes | None]) -> list[Outgoing]:
         """What the partitions that watch shops are told: cells that have changed, and how far we are."""
         watermark = partition.clock.advance(lambda topic, since: self._caught_up(number, topic, since))
-        forgotten, pulse = partition.complete(watermark)
-        changes |= forgotten
+        pulse = partition.complete(watermark)
         partitions = self._settings.partitions
         outgoing: list[Outgoing] = []
         for shop_id, cell in partition.tally.told():
@@ -216,6 +215,7 @@ class Shops:
             owner = owner_of(shop_id, partitions)
             outgoing.append((topics.SHOP_MINUTES.name, owner, shop_id.encode(), told))
         if pulse is not None:
+            changes |= partition.tally.forget()
             told = encode_told(PulseTold(number, pulse))
             outgoing += [(topics.SHOP_MINUTES.name, each, b"", told) for each in range(partitions)]
         return outgoing

@@ -82,12 +82,13 @@ class Outcome:
 
 
 class Drain:
-    """Whether everything replayed has been worked off and stored."""
+    """Whether everything replayed has been worked off and stored; ``watched``: also by the shops agent."""
 
-    def __init__(self, settings: Settings, client: Client, workers: Workers) -> None:
+    def __init__(self, settings: Settings, client: Client, workers: Workers, watched: bool = False) -> None:
         self._settings = settings
         self._client = client
         self._workers = workers
+        self._watched = watched
 
     async def __call__(self, sent: ReplayReport) -> bool:
         return await asyncio.to_thread(self._drained, sent)
@@ -103,10 +104,18 @@ class Drain:
             return False
         if received < sent.total or watermark <= due:
             return False
+        if self._watched and not self._is_watched():
+            return False
         names = [self._settings.topic(topic.name) for topic in topics.FACTS]
         if self._settings.store_events:
             names += [self._settings.topic(topic.name) for topic in topics.INPUTS]
         return not any(part.records for part in lag(self._settings, self._settings.group("sink"), names))
+
+
+    def _is_watched(self) -> bool:
+        # It goes on by records that it sends itself while there are minutes to judge.
+        names = [self._settings.topic(topic.name) for topic in (topics.SHOP_MINUTES, topics.INGEST)]
+        return not any(part.records for part in lag(self._settings, self._settings.group("shops"), names))
 
 
 def run_demo(

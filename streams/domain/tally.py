@@ -136,26 +136,29 @@ class Tally:
         gone = fact.is_deleted or fact.is_bot
         return self._put(key, Counted(minute, fact.shop_id, fact.version, gone, to_shop=fact.to_shop_id))
 
-    def advance(self, complete: int) -> Changes:
-        """All minutes below ``complete`` are complete; what has left the open window is forgotten."""
+    def advance(self, complete: int) -> None:
+        """All minutes below ``complete`` are complete."""
+        self.complete = max(self.complete, complete)
+
+    def forget(self) -> Changes:
+        """Drop what has left the open window; what of it has changed must have been ``told``."""
         changes: Changes = {}
-        if complete > self.complete:
-            self.complete = complete
-            for minute in [minute for minute in self._by_minute if minute < self.floor]:
-                for key in self._by_minute.pop(minute):
-                    had = self._kept.get(key)
-                    if had is not None and had.minute == minute:
-                        del self._kept[key]
-                        changes[key] = None
-            for place in [place for place in self._cells if place[1] < self.floor]:
-                del self._cells[place]
-                self.dirty.discard(place)
+        for minute in [minute for minute in self._by_minute if minute < self.floor]:
+            for key in self._by_minute.pop(minute):
+                had = self._kept.get(key)
+                if had is not None and had.minute == minute:
+                    del self._kept[key]
+                    changes[key] = None
+        for place in [place for place in self._cells if place[1] < self.floor]:
+            del self._cells[place]
+            self.dirty.discard(place)
         return changes
 
-    def sessions(self, minute: int) -> tuple[int, int]:
-        """Sessions closed in a minute, of all shops: of people, and of machines."""
-        cell = self._cells.get((ALL_SHOPS, minute))
-        return (0, 0) if cell is None else (cell.closed, cell.bots)
+    def sessions(self, since: int) -> Iterator[tuple[int, int, int]]:
+        """Of complete minutes from ``since`` on: the minute, sessions closed of people, and of machines."""
+        for (shop, minute), cell in self._cells.items():
+            if shop == ALL_SHOPS and since <= minute < self.complete and (cell.closed or cell.bots):
+                yield minute, cell.closed, cell.bots
 
     def told(self) -> Iterator[tuple[str, Cell]]:
         """The cells of complete minutes that have changed since they were given last, as they are now."""
@@ -179,7 +182,9 @@ class Tally:
         self._count(key, counted, 1)
 
     def _count(self, key: bytes, counted: Counted, sign: int) -> None:
-        if counted.gone or counted.minute < self.floor:
+        if counted.gone or (
+            counted.minute < self.floor and (counted.shop, counted.minute) not in self._cells
+        ):
             return
         for shop in (counted.shop, ALL_SHOPS):
             place = shop, counted.minute

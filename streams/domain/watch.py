@@ -8,6 +8,7 @@ looked at, so that no loss is told of which the data is to blame for.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -37,8 +38,8 @@ SESSIONS: Final = "sessions"
 #: Troubles that leave holes in the data, or things in it that are none.
 _BREAKS: Final = frozenset({"silent_topic", "schema_errors", "bot_burst"})
 _EVERY: Final = 60
-#: After so many minutes in which nothing was complete, what lies between is not judged minute by minute.
-_LONGEST_LEAP: Final = 3 * 24 * 60
+#: Further behind than this, minutes in which nobody did anything are passed over.
+_FAR_BEHIND: Final = 6 * 60
 _MINUTE_S: Final = 60
 
 
@@ -109,6 +110,8 @@ class Watch:
         self._wall: int | None = None
         self._shops: dict[str, Watched] = {}
         self._amended: set[tuple[str, int]] = set()
+        #: Minutes that somebody did anything in, and that are to come.
+        self._minutes: list[int] = []
         kept: dict[str, bytes] = {}
         live: dict[str, bytes] = {}
         parts: list[tuple[str, int, Part]] = []
@@ -132,6 +135,7 @@ class Watch:
             self._shops[shop_id] = Watched(shop_id, kept.get(shop_id), live.get(shop_id))
         for shop_id, source, part in parts:
             self._shops[shop_id].take(source, part)
+            heappush(self._minutes, part.cell.minute)
         for shop_id, shop in self._shops.items():
             shop.restore(
                 self.state.judged, self.zone_of(shop_id), self._prior, self._rule(shop_id), self.state.doubts
@@ -152,6 +156,8 @@ class Watch:
             self._changes[part_key(cell.minute, source, shop_id)] = _pack(part)
             if cell.minute <= state.judged:
                 self._amended.add((shop_id, cell.minute))
+            else:
+                heappush(self._minutes, cell.minute)
 
     def pulse(self, source: int, pulse: Pulse) -> None:
         """A partition tells how far it is complete."""
@@ -196,12 +202,11 @@ class Watch:
         self._changes = {}
         self._again(out, version)
         state = self.state
-        if state.judged < 0 or self.ready - state.judged > _LONGEST_LEAP:
-            self._leap()
-        before = state.judged
-        while self.waits and state.judged < before + most_minutes:
-            self._judge(state.judged + 1, out, version)
-        if state.judged > before:
+        judged = 0
+        while self.waits and judged < most_minutes:
+            self._judge(self._next(), out, version)
+            judged += 1
+        if judged:
             out.changes[HEALTH_KEY] = _pack(self._health)
         self._look_at_the_clock(out)
         out.changes[STATE_KEY] = _pack(state)
@@ -218,12 +223,14 @@ class Watch:
     def _platform(self) -> Prior | None:
         return spike.prior_of(_unpack_memory(self.state.platform)) if self.state.platform else None
 
-    def _leap(self) -> None:
-        """Begin with the first minute that anybody has anything of."""
-        first = min((minute for shop in self._shops.values() for minute in shop.parts), default=self.ready)
-        first = max(first, self.ready - _LONGEST_LEAP, self.state.judged + 1)
-        self.state.judged = min(first, self.ready + 1) - 1
-        self.state.counts = {m: each for m, each in self.state.counts.items() if m > self.state.judged}
+    def _next(self) -> int:
+        """The minute that is to be judged next."""
+        judged, ready = self.state.judged, self.ready
+        if judged >= 0 and ready - judged <= _FAR_BEHIND:
+            return judged + 1
+        while self._minutes and self._minutes[0] <= judged:
+            heappop(self._minutes)
+        return min(self._minutes[0], ready) if self._minutes else ready
 
     def _judge(self, minute: int, out: Outcome, version: int) -> None:
         standing, over = self._look_at_health(minute, out)
@@ -277,6 +284,7 @@ class Watch:
     def _look_at_health(self, minute: int, out: Outcome) -> tuple[Standing, Doubt | None]:
         state, rule = self.state, self._rules.health
         counts = state.counts.pop(minute, {})
+        state.counts = {at: each for at, each in state.counts.items() if at > minute}
         sessions, bots = counts.pop(SESSIONS, (0, 0))
         lag = None if self._wall is None else self._wall / SECOND - (minute + 1) * _MINUTE_S
         beat = Beat(

@@ -171,6 +171,16 @@ def test_bots_are_counted_apart_and_value_at_risk_by_currency() -> None:
         assert broker.windows()[shop, "stage", "carted", minute].value_at_risk == window.value_at_risk
 
 
+def test_a_leap_of_time_leaves_out_no_minute_that_anybody_did_anything_in() -> None:
+    broker = Broker(PARTITIONS)
+    facts = [session(name, "s1", 60 + hours * 60) for hours in (0, 30, 31, 500) for name in ("a", "b", "c")]
+    for fact in facts:
+        broker.session(ord(fact.customer_id[0]) % PARTITIONS, fact)
+    broker.watermark(MONDAY + 2000 * 60 * MINUTE)
+    work(broker)
+    assert {key: pair for key, pair in counted(facts).items() if pair[0]} == told(broker)
+
+
 def test_nothing_is_judged_before_every_partition_is_complete() -> None:
     broker = Broker(PARTITIONS)
     broker.session(0, session("b", "s1", 60))
