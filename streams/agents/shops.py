@@ -59,6 +59,7 @@ AFTERWARDS: Final = (topics.INGEST, topics.SHOPS, topics.SHOP_MINUTES)
 #: Minutes judged in one batch, at most; the rest follow in the next.
 MOST_MINUTES: Final = 20
 _TICK_S: Final = 5.0
+_LOOK_S: Final = 0.5
 _CARTS: Final = topics.INPUTS.index(topics.CARTS)
 _ORDERS: Final = topics.INPUTS.index(topics.ORDERS)
 
@@ -102,6 +103,11 @@ class Shops:
     def partitions(self) -> frozenset[int]:
         """The partitions that are ours now."""
         return frozenset(self._partitions)
+
+    @property
+    def waiting(self) -> list[int]:
+        """Partitions that have been told a watermark which does not hold yet: other records come first."""
+        return [number for number, partition in self._partitions.items() if partition.clock.waits]
 
     def assign(self, number: int) -> None:
         """Take over a partition whose rows have been recovered."""
@@ -280,12 +286,19 @@ def register(app: WorkerApp, settings: Settings) -> Shops:
             async for event in stream.noack().events():
                 await lanes.put(event.message.partition, event, len(event.value))
 
+    async def tell_own(numbers: Iterable[int], value: bytes) -> None:
+        for number in sorted(numbers):
+            await send_records(app.producer.raw, minutes, number, [(None, value)])
+
+    # What a watermark waits for comes on other topics, and nothing need come after it on its own.
+    @app.timer(interval=_LOOK_S, name="shop-watermarks")
+    async def look() -> None:
+        await tell_own(shops.waiting, encode_told(GoOn()))
+
     if settings.ticks == "wall":
 
         @app.timer(interval=_TICK_S, name="shop-ticks")
         async def tick() -> None:
-            value = encode_told(TickTold(time.time_ns() // 1_000_000))
-            for partition in sorted(shops.partitions):
-                await send_records(app.producer.raw, minutes, partition, [(None, value)])
+            await tell_own(shops.partitions, encode_told(TickTold(time.time_ns() // 1_000_000)))
 
     return shops

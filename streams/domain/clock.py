@@ -47,6 +47,11 @@ class PartitionClock:
             # Every second one: what is left still spans the whole wait.
             del self._ticks[1:-1:2]
 
+    @property
+    def waits(self) -> bool:
+        """Whether a tick has come that does not hold yet, for want of what came before it."""
+        return bool(self._ticks)
+
     def advance(self, caught_up: CaughtUp) -> int:
         """Apply the ticks that hold by now, and return the watermark in ms (UNKNOWN before there is one)."""
         if self._ticks:
