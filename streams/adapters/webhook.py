@@ -77,6 +77,8 @@ class _Resolver(AbstractResolver):
             self._running[host, port] = running
         # Whoever gives up waiting leaves the look-up to the others.
         found = await asyncio.shield(running)
+        if not found:
+            raise OSError("no address")
         # One address that is not public among them is one too many: it would be tried after the others.
         for _, address in found:
             self._guard.check_address(address)
@@ -128,7 +130,8 @@ class Sender:
                     return await self._read(answer, now)
         except TimeoutError:
             return Answer(None, f"no answer within {self._target.timeout_s:g} s")
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+        except Exception as exc:
+            # Whatever the library makes of a receiver's bytes is that endpoint's failure, not the worker's.
             return Answer(None, self._clean(_said(exc)))
 
     async def _read(self, answer: aiohttp.ClientResponse, now: Callable[[], int]) -> Answer:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import ssl
+import subprocess
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -293,6 +298,12 @@ def test_a_name_that_is_rebound_after_the_look_is_refused_by_the_socket_itself()
     assert connected is None
 
 
+def test_a_name_without_an_address_is_a_failure_of_its_endpoint() -> None:
+    answer, _ = post("http://hooks.example/", INSECURE, [])
+    assert answer.error is not None
+    assert answer.error.startswith("its name is not known")
+
+
 def test_a_name_that_changes_between_attempts_is_judged_at_each() -> None:
     with Trap() as trap:
         looks = iter([["127.0.0.1"], ["10.0.0.1"], ["127.0.0.1"]])
@@ -348,3 +359,38 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
         post(f"http://hooks.example:{trap.port}/", LOCAL, ["127.0.0.1"])
         assert not proxy.caught()
         assert trap.caught()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not here")
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    subprocess.run(
+        [*made, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+
+    async def run() -> str | None:
+        async def never(_reader: Any, _writer: Any) -> None:
+            raise AssertionError("nobody may get as far as this")
+
+        async with await asyncio.start_server(never, "127.0.0.1", 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with Sender(Target(f"https://127.0.0.1:{port}/", timeout_s=5), LOCAL) as sender:
+                return (await sender.post(b"{}", {}, lambda: 0)).error
+
+    error = asyncio.run(run())
+    assert error is not None
+    assert "certificate is not accepted" in error

@@ -8,19 +8,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from aiohttp import web
 
 from streams.adapters.hook_post import Post
-from streams.adapters.webhook import Target
+from streams.adapters.webhook import Target, lookup
 from streams.adapters.webhook_guard import Guard, networks
 from tests.agents.hooks_play import World, alert, records, segment
 from tests.integration.receiver import OTHER_SECRET, SECRET, HttpReceiver, answers, breaking_off, hang
@@ -335,40 +332,38 @@ def test_headers_of_an_endpoint_cannot_replace_what_is_signed() -> None:
     assert arrival.headers["x-team"] == "shops"
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate, and is not here")
-    import ssl
+@pytest.mark.parametrize("what", ["hangs", "has a name that hangs"])
+def test_while_one_endpoint_hangs_another_has_all_of_it_at_once(what: str) -> None:
+    def slow_name(_host: str, _port: int) -> list[tuple[int, str]]:
+        time.sleep(1)  # in its own thread, as a name server's silence is
+        return []
 
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=127.0.0.1",
-    ]
-    subprocess.run(
-        [*made, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    async def story() -> tuple[int, float, float]:
+        slow, lively = HttpReceiver(answer=hang), HttpReceiver()
+        async with slow, lively:
+            world = World(now())
+            target = Target(slow.url if what == "hangs" else "http://slow.example/", {}, 0.5, (SECRET,))
+            posts = {
+                "slow": Post("webhook", target, LOCAL, world.clock, lookup if what == "hangs" else slow_name),
+                "lively": Post("webhook", Target(lively.url, {}, 0.5, (SECRET,)), LOCAL, world.clock),
+            }
+            world.receivers.update(posts)
+            world.routes.names = tuple(posts)
+            world.begin()
+            began = time.monotonic()
+            for n in range(20):
+                await world.take(("alerts", records([alert(n)], n)))
+            while len(lively.accepted) < 20:
+                await asyncio.sleep(0.005)
+            had_all = time.monotonic() - began
+            await world.rest()
+            gave_up = time.monotonic() - began
+            await world.end()
+            for post in posts.values():
+                await post.close()
+            return len(lively.accepted), had_all, gave_up
 
-    async def run() -> str | None:
-        async def never(_reader: Any, _writer: Any) -> None:
-            raise AssertionError("nobody may get as far as this")
-
-        async with await asyncio.start_server(never, "127.0.0.1", 0, ssl=context) as server:
-            port = server.sockets[0].getsockname()[1]
-            from streams.adapters.webhook import Sender
-
-            async with Sender(Target(f"https://127.0.0.1:{port}/", timeout_s=5), LOCAL) as sender:
-                return (await sender.post(b"{}", {}, now)).error
-
-    error = asyncio.run(run())
-    assert error is not None
-    assert "certificate is not accepted" in error
+    accepted, had_all, gave_up = asyncio.run(story())
+    assert accepted == 20
+    assert had_all < gave_up, "the slow one was still being waited for"
+    assert gave_up > 0.5
