@@ -17,6 +17,8 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from schemas import topics
 from schemas.alerts import AlertFact
 from schemas.facts import RejectReason
@@ -346,7 +348,12 @@ class Hooks:
 
     def _tend(self, partition: Partition, now: int) -> None:
         for notice in list(partition.due(now)):
-            told = decode_told(topics.ALERTS.name, notice.withheld, notice.until or now)
+            try:
+                told = decode_told(topics.ALERTS.name, notice.withheld, notice.until or now)
+            except ValueError as exc:  # another release's
+                log.error("alert %s was withheld, and is %s", notice.alert_id, exc)
+                partition.notice(replace(notice, withheld=b"", until=None, at=now))
+                continue
             assert isinstance(told.fact, AlertFact)
             decision = when_over(notice, self._quiet_until(partition, told.fact), now)
             partition.notice(decision.notice)
