@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from streams.adapters.hook_payloads import Kind, NoPayload, payload
 from streams.adapters.webhook import Lookup, Sender, Target, lookup
 from streams.adapters.webhook_guard import Guard, HookRefused
 from streams.adapters.webhook_signing import SecretError, signed
+from streams.domain.alert_rules import Endpoint
 from streams.domain.deliveries import Answer, Delivery
-
-if TYPE_CHECKING:
-    from streams.domain.alert_rules import Endpoint
 
 #: Endpoints of these keep one state of an alert: an older revision would bring back what is over.
 ONE_STATE: Final = frozenset({"alertmanager", "alertmanager-webhook", "slack"})

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 from aiokafka import ConsumerRecord
@@ -31,12 +31,10 @@ from streams.adapters.webhook_guard import Guard, HookRefused
 from streams.commands import options, show
 from streams.commands.errors import told
 from streams.commands.kept import clickhouse_url
+from streams.domain.alert_rules import Endpoint
 from streams.domain.deliveries import Answer, begun
 from streams.domain.hook_state import ENDPOINT_KEY, Switch, decode
 from streams.settings import Settings
-
-if TYPE_CHECKING:
-    from streams.domain.alert_rules import Endpoint
 
 STATUSES: Final = ("waiting", "delivered", "dead", "cancelled")
 _COLUMNS: Final = (
