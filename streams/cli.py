@@ -23,6 +23,7 @@ from streams.app import ROLES, create_app
 from streams.commands import options as given
 from streams.commands import show
 from streams.commands.actions import actions
+from streams.commands.alerts import alerts
 from streams.commands.dead_letters import dead_letters
 from streams.commands.demo import run_demo
 from streams.commands.doctor import doctor
@@ -260,6 +261,7 @@ def check(**options: Any) -> None:
 
 
 main.add_command(actions)
+main.add_command(alerts)
 main.add_command(dead_letters)
 main.add_command(doctor)
 main.add_command(erase)

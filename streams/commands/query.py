@@ -25,11 +25,12 @@ from streams.settings import Settings
 _DEFAULTS: Final[dict[str, str]] = {
     "shop": "",
     "guests": "",
-    "kind": "",
     "category": "",
     "item": "",
     "by_cohort": "false",
     "by_day": "false",
+    "by_minute": "false",
+    "kind": "",
     "by_item": "true",
     "limit": "100",
     "days": "7",

@@ -12,6 +12,7 @@ import msgspec
 from schemas.facts import MODELS
 from streams.adapters.clickhouse import Store
 from streams.adapters.rows import TABLES
+from streams.domain.alert_facts import alert_id
 from streams.domain.facts import action_id, session_id, transition_id
 from streams.domain.loss_facts import leak_id, reason_id
 from streams.settings import Settings
@@ -24,6 +25,7 @@ _CHANCES: Final = {"p_alive": None, "p_return_90d": None, "overdue_days": None, 
 _TIMES: Final = frozenset(
     {"at", "anchor", "started_at", "ended_at", "watermark", "stage_since", "last_seen_at"}
     | {"first_order_at", "last_order_at", "ordered_at", "seen_at", "first_at"}
+    | {"minute", "began_at", "resolved_at"}
 )
 
 
@@ -170,6 +172,49 @@ def _ingest(said: Fact) -> Fact:
     return {**counts, **said}
 
 
+def _window(said: Fact) -> Fact:
+    """Of a whole shop unless told; nothing was known of it yet."""
+    judged = ("observed", "expected", "band", "expected_lost", "orders_per_cart")
+    return {
+        **dict.fromkeys((*judged, "expected_orders_per_cart", "band_orders_per_cart")),
+        **dict.fromkeys(("closed", "lost", "bots", "active_carts", "orders"), 0),
+        "shop_id": "s1",
+        "scope": "shop",
+        "scope_value": "",
+        "value_at_risk": {},
+        "verdict": "learning",
+        "version": 1,
+        "is_deleted": False,
+        **said,
+    }
+
+
+def _alert(said: Fact) -> Fact:
+    whole = {
+        **dict.fromkeys(("resolved_at", "observed", "expected", "band")),
+        "kind": "loss",
+        "shop_id": "s1",
+        "scope": "shop",
+        "scope_value": "",
+        "signal": "loss_rate",
+        "status": "firing",
+        "severity": "warning",
+        "rule": "default",
+        "at": said["began_at"],
+        "sessions": 0,
+        "lost": 0,
+        "value_at_risk": {},
+        "contributors": [],
+        "held_by": [],
+        "summary": "said by a test",
+        "version": 1,
+        "is_deleted": False,
+        **said,
+    }
+    place = whole["scope"], whole["scope_value"], whole["began_at"]
+    return {"alert_id": alert_id(whole["shop_id"], whole["signal"], *place), **whole}
+
+
 _WHOLE: Final = {
     "sessions": _session,
     "customers": _profile,
@@ -182,6 +227,8 @@ _WHOLE: Final = {
     "segments": _segment,
     "shops": _shop,
     "ingest": _ingest,
+    "loss-windows": _window,
+    "alerts": _alert,
 }
 
 

@@ -162,7 +162,7 @@ def test_the_command_prints_json_csv_and_a_table(url: str, name: str) -> None:
     ("args", "said"),
     [
         ([], "--list"),
-        (["churn"], "there are action_outcomes, bots_and_loss, churn_crossings"),
+        (["churn"], "there are action_outcomes, alerts, bots_and_loss"),
         (["rfm_tiers", "--param", "since=2024-01-01"], "does not take since; it takes as_of"),
         (["rfm_tiers", "--param", "as_of"], "name=value"),
         (["rfm_tiers", "--param", "as_of=soon"], "soon"),

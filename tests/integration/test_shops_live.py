@@ -59,7 +59,7 @@ def client(kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFactory
 
         def counted() -> bool:
             # A watermark holds once all before it has been read: that may be a moment after it came.
-            return bool(client.query(_ALL_COUNTED).first_row[0])
+            return bool(client.query(_ALL_COUNTED).result_rows[0][0])
 
         wait_until("all sessions are counted", counted)
         yield client
