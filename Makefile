@@ -15,7 +15,7 @@ PYTHON ?=
 UV_VENV := .cache/uv
 LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test lint types contracts schemas unit chaos bench bench-lapse bench-reasons bench-segments lock clean
+.PHONY: help setup demo test lint types contracts schemas unit chaos bench bench-lapse bench-reasons bench-segments bench-alerts lock clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -84,6 +84,9 @@ bench-segments: $(READY) ## How soon segments are entered and left, and how fast
 
 bench-reasons: $(READY) ## Reasons of losses against planted causes: precision and recall of each.
 	$(BIN)/python -m tests.benchmarks.reasons $(ARGS)
+
+bench-alerts: $(READY) ## Spikes in loss: false alarms, what is found of what is planted and how soon, beside others.
+	$(BIN)/python -m tests.benchmarks.alerts $(ARGS)
 
 # Each lock builds on the one before, so that what they share has one version.
 lock: ## Rebuild the locks from pyproject.toml, with uv (its own venv in .cache if it is not installed).
