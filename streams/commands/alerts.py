@@ -18,6 +18,7 @@ from streams.adapters.alert_rules import AlertRulesError, read_file
 from streams.adapters.clickhouse import Endpoint, connect, explained
 from streams.adapters.queries import plain
 from streams.commands import options, show
+from streams.commands.alerts_backtest import alerts_backtest
 from streams.commands.errors import told
 from streams.commands.kept import clickhouse_url
 from streams.domain.alert_rules import DAYS, AlertRules, Quiet
@@ -146,3 +147,6 @@ def _plain(cell: Any) -> Any:
     if isinstance(cell, datetime):
         return cell.replace(tzinfo=UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return cell.decode() if isinstance(cell, bytes) else plain(cell)
+
+
+alerts.add_command(alerts_backtest, "backtest")
