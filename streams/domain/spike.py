@@ -1,23 +1,24 @@
 """Spikes in loss: minutes in which more is lost than is usual for that series at that time of the week.
 
-Evidence is a log-likelihood ratio in nats. Over a trailing span of n closed sessions, L of them lost where
-p is usual, it is n KL(L/n || p) / (1 + (n - 1) R): that of a binomial, less its design effect under
-overdispersion (Rao and Scott, Biometrics 48, 1992), where R adds what the rate wavers by to what the
-estimate of p is unsure of. By Chernoff's bound nothing usual has more evidence than e with a chance above
-exp(-e); spans of several lengths are looked at in each minute, so that a jump is found by the span that
-fits it best (a scan over its onset, which is Lorden's and Siegmund's generalised likelihood ratio up to the
-grid). Limits stand at
+Evidence is in nats, see ``spike_evidence``; spans of several lengths are looked at in each minute, so that
+a jump is found by the span that fits it best (a scan over its onset, which is Lorden's and Siegmund's
+generalised likelihood ratio up to the grid). By Chernoff's bound nothing usual has more evidence than e
+with a chance above exp(-e), so limits stand at
 
-    h = ln(minutes of four weeks / false alarms allowed in them) + a constant of the signal,
+    h = ln(minutes of four weeks / false alarms allowed in them) + a constant of the signal.
 
-whose constants are measured on simulations of stationary, seasonal, overdispersed traffic (see the
-benchmark).
+The bound is one of independent minutes; spans overlap, so that the constants may be below 0. They are
+measured on simulations of stationary, seasonal, overdispersed traffic with campaigns: of 5 to 5,000
+sessions an hour, base losses of 0.3 to 0.97, rho of 0.001 to 0.01, so that all signals together stay at
+about half of what is allowed. A nat more or less moves what is found by a few points, and false alarms by
+the factor e.
 
-* ``loss_rate``: the rate of the span. Orders that stay away from active carts are evidence of the same thing
-  half an hour before, and add to it.
-* ``orders_per_cart``: orders given active carts, below what is usual: of a gamma-Poisson, in minutes.
+* ``loss_rate``: the rate of a span of closed sessions, by itself or with the orders of the half hour whose
+  sessions have not closed yet.
+* ``orders_per_cart``: orders given active carts, below what is usual.
 * ``lost_count``: more lost sessions in an hour than both the profile and the traffic explain.
-* ``drift``: Page's CUSUM (Biometrika 41, 1954) of hours for a rate that has moved by the least change.
+* ``drift``: Page's CUSUM (Biometrika 41, 1954) of hours for a rate that has moved by the least change, less
+  what hours in a row are alike. An hour that stands out by itself is a jump's, not a drift's.
 
 Only losses beyond the usual count, never less; and neither a few sessions nor a small change.
 """
@@ -32,38 +33,44 @@ from typing import Final, Literal, NamedTuple
 from msgspec import Struct
 
 from streams.domain.alert_facts import SIGNALS, Signal
-from streams.domain.spike_memory import (
-    Block,
-    Memory,
-    Prior,
-    is_learning,
-    prior_of,
-    rho_of,
-    rho_orders_of,
-    take,
-    usual,
-)
+from streams.domain.spike_evidence import GAP, SPANS, Measure, Span, change, spans_of, surplus
+from streams.domain.spike_memory import Block, Memory, Prior, prior_of, rests_on, take, usual
+from streams.domain.spike_wavers import RATE, TRAFFIC, rho_of
 from streams.domain.windows import Reading
 
 __all__ = ["Excess", "Judgement", "Memory", "Prior", "SpikeRule", "Standing", "Step", "advance", "judge"]
 __all__ += ["prior_of", "remember"]
 
 _FOUR_WEEKS: Final = 28 * 24 * 60
-#: Lengths of the spans, in minutes.
-SPANS: Final = (3, 5, 8, 12, 20, 30, 45, 60)
 #: Added to the limit of each signal.
 _MARGIN: Final[dict[Signal, float]] = {
-    "loss_rate": -2.5,
-    "orders_per_cart": -2.5,
-    "lost_count": 1.5,
+    "loss_rate": -2.2,
+    "orders_per_cart": -2.0,
+    "lost_count": -2.0,
     "drift": -1.0,
 }
-#: Two kinds of evidence that are independent exceed h together with a chance of (1 + h) exp(-h).
-_LEAST_OWN: Final = 2.0
+#: Added to it where all of the variance is wavering, whose tail is nobody's to know.
+_WAVERING: Final = 5.0
+#: However many false alarms are allowed.
+_LEAST_LIMIT: Final = 1.0
+#: Orders are looked at over spans up to this long, for carts lead them.
+_LONGEST_LEAD: Final = 45
+#: Closed sessions that corroborate missing orders lie this far up at least, in deviations.
+_LEAST_OWN: Final = 0.5
+#: Evidence of a count beyond its profile, as a part of the limit of its rate.
+_COUNT_PART: Final = 0.5
 #: Below this part of its limit a signal that fires is over.
 _STAYS: Final = 0.5
-#: An hour moves the sum for a drift by no more than this.
+#: An hour moves the sum for a drift by no more than this; the sum stops at so many times its limit.
 _MOST_A_BLOCK: Final = 3.0
+_MOST_CUSUM: Final = 1.5
+#: An hour with more evidence than this is a jump's.
+_JUMP: Final = 6.0
+#: Sessions that the baseline rests on before anything is judged.
+_LEARNT: Final = 200.0
+_LEARNT_WITH_PRIOR: Final = 100.0
+#: Sessions of the span that people are shown.
+_SHOWN: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,59 +117,28 @@ class Judgement(NamedTuple):
     learning: bool
 
 
-class _Span(NamedTuple):
-    """Sums over a trailing span."""
-
-    began: int
-    closed: int
-    lost: int
-    expected_lost: float
-    variance: float
-    carts: int
-    orders: int
-    expected_orders: float
-    usually_lost: float
-
-
 def judge(
     memory: Memory, open_: Sequence[Reading], slots: Sequence[int], prior: Prior | None, rule: SpikeRule
 ) -> Judgement:
     """Judge the last of ``open_``: the readings, by minute, that have not been remembered yet; ``slots``: the
     minute of the shop's week of each."""
-    last, now = open_[-1].minute, usual(memory, prior, slots[-1])
-    spans = _spans(memory, open_, slots, prior, last)
-    learning = is_learning(memory, prior)
-    limit = log(_FOUR_WEEKS / rule.false_alarms)
-    unsure = 1 / (now.weight + 1)
-    wavers = rho_of(memory, prior) + unsure
-    wavers_orders = rho_orders_of(memory, prior) + 1 / (now.weight_carts * now.per_cart + 1)
-    shown = _shown(spans, rule)
-    observed = expected = band = None
-    if shown is not None and shown.closed:
-        p = shown.expected_lost / shown.closed
-        observed, expected = shown.lost / shown.closed, p
-        effect = 1 + (shown.closed - 1) * wavers
-        band = min(1.0, p + sqrt(2 * limit * effect * p * (1 - p) / shown.closed))
-    per_cart = usual_per_cart = band_cart = None
-    if shown is not None and shown.carts:
-        per_cart, usual_per_cart = shown.orders / shown.carts, shown.expected_orders / shown.carts
-        effect = 1 + shown.expected_orders * wavers_orders
-        below = shown.expected_orders - sqrt(2 * limit * effect * shown.expected_orders)
-        band_cart = max(0.0, below / shown.carts)
-    out: tuple[Excess, ...] = ()
-    if not learning:
-        out = _out(memory, spans, wavers, wavers_orders, limit, rule)
-    return Judgement(
-        observed,
-        None if learning else expected,
-        None if learning else band,
-        None if learning else open_[-1].closed * now.loss,
-        per_cart,
-        None if learning else usual_per_cart,
-        None if learning else band_cart,
-        out,
-        learning,
-    )
+    measure = Measure(memory, prior, slots[-1])
+    spans = spans_of(memory, prior, open_, slots)
+    limit = max(_LEAST_LIMIT, log(_FOUR_WEEKS / rule.false_alarms))
+    learning = rests_on(memory) < (_LEARNT if prior is None else _LEARNT_WITH_PRIOR)
+    shown = next((s for s in spans if s.closed >= max(rule.min_sessions, _SHOWN)), spans[-1])
+    observed = expected = band = per_cart = usual_per_cart = band_cart = None
+    if shown.closed:
+        observed, expected = shown.lost / shown.closed, shown.expected_lost / shown.closed
+        band = _band(shown, measure, limit)
+    if shown.carts:
+        per_cart, usual_per_cart = shown.orders / shown.carts, shown.usual_orders / shown.carts
+        band_cart = _band_orders(shown, measure, limit)
+    if learning:
+        return Judgement(observed, None, None, None, per_cart, None, None, (), True)
+    expected_lost = open_[-1].closed * measure.now.loss
+    out = _out(memory, prior, spans, measure, limit, rule)
+    return Judgement(observed, expected, band, expected_lost, per_cart, usual_per_cart, band_cart, out, False)
 
 
 def remember(memory: Memory, reading: Reading, slot: int, prior: Prior | None, rule: SpikeRule) -> None:
@@ -172,169 +148,164 @@ def remember(memory: Memory, reading: Reading, slot: int, prior: Prior | None, r
         _cumulate(memory, hour, prior, rule)
 
 
-def _spans(
-    memory: Memory, open_: Sequence[Reading], slots: Sequence[int], prior: Prior | None, last: int
-) -> list[_Span]:
-    found: list[_Span] = []
-    closed = lost = carts = orders = 0
-    expected = variance = expected_orders = usually = 0.0
-    at = len(open_) - 1
-    hour, of_hour = -1, None
-    for length in SPANS:
-        first = last - length + 1
-        while at >= 0 and (reading := open_[at]).minute >= first:
-            slot = slots[at]
-            # Within a quarter of an hour the usual hardly moves.
-            if of_hour is None or slot // 15 != hour:
-                hour, of_hour = slot // 15, usual(memory, prior, slot - slot % 15 + 7)
-            n = reading.closed
-            if n:
-                p = of_hour.loss
-                closed += n
-                lost += reading.lost
-                expected += n * p
-                variance += n * p * (1 - p)
-            if reading.carts or reading.orders:
-                carts += reading.carts
-                orders += reading.orders
-                expected_orders += reading.carts * of_hour.per_cart
-            usually += of_hour.lost_a_minute
-            at -= 1
-        found.append(_Span(first, closed, lost, expected, variance, carts, orders, expected_orders, usually))
-        if at < 0:
-            break
-    return found
+def _limit(signal: Signal, limit: float, wavering: float) -> float:
+    """wavering: the part of the variance that is no chance."""
+    return max(_LEAST_LIMIT, limit + _MARGIN[signal] + _WAVERING * wavering)
 
 
-def _shown(spans: Sequence[_Span], rule: SpikeRule) -> _Span | None:
-    """The span that people are shown: the shortest with enough sessions."""
-    for span in spans:
-        if span.closed >= rule.min_sessions and span.closed >= 30:
-            return span
-    return spans[-1] if spans else None
+def _band(span: Span, measure: Measure, limit: float) -> float:
+    p = span.expected_lost / span.closed
+    effect = measure.effect(span.closed, span.length)
+    return min(1.0, p + sqrt(2 * limit * effect * p * (1 - p) / span.closed))
+
+
+def _band_orders(span: Span, measure: Measure, limit: float) -> float:
+    mean = span.usual_orders
+    spread = sqrt(2 * limit * mean * measure.effect_orders(mean, span.length))
+    return max(0.0, (mean - spread) / span.carts)
 
 
 def _out(
     memory: Memory,
-    spans: Sequence[_Span],
-    wavers: float,
-    wavers_orders: float,
+    prior: Prior | None,
+    spans: Sequence[Span],
+    measure: Measure,
     limit: float,
     rule: SpikeRule,
 ) -> tuple[Excess, ...]:
     found: list[Excess] = []
-    lead, lead_span = 0.0, None
-    for span in spans:
-        if span.carts >= rule.min_carts and span.orders < span.expected_orders:
-            evidence = _too_few(span.orders, span.expected_orders, wavers_orders)
-            if evidence > lead and 1 - span.orders / span.expected_orders >= rule.min_change:
-                lead, lead_span = evidence, span
-    if "orders_per_cart" in rule.signals and lead_span is not None:
-        score = lead / (limit + _MARGIN["orders_per_cart"])
+    lead = _lead(spans, measure, rule)
+    if lead is not None and "orders_per_cart" in rule.signals:
+        root, span = lead
+        wavering = 1 - measure.chance(span.length) / measure.effect_orders(span.expected_orders, span.length)
+        score = root * root / 2 / _limit("orders_per_cart", limit, wavering)
         if score >= _STAYS:
-            usual_rate = lead_span.expected_orders / lead_span.carts
-            effect = 1 + lead_span.expected_orders * wavers_orders
-            spread = sqrt(2 * limit * effect * lead_span.expected_orders)
-            band = max(0.0, (lead_span.expected_orders - spread) / lead_span.carts)
-            observed = lead_span.orders / lead_span.carts
-            found.append(Excess("orders_per_cart", lead_span.began, observed, usual_rate, band, score))
-    best, best_span = 0.0, None
+            expected = span.usual_orders / span.carts
+            band = _band_orders(span, measure, limit)
+            found.append(
+                Excess("orders_per_cart", span.began, span.orders / span.carts, expected, band, score)
+            )
+    rate = _rate(spans, measure, rule)
+    if rate is not None:
+        root, span, began = rate
+        wavering = 1 - 1 / measure.effect(span.closed, span.length)
+        score = root * root / 2 / _limit("loss_rate", limit, wavering)
+        observed, expected = span.lost / span.closed, span.expected_lost / span.closed
+        if score >= _STAYS and "loss_rate" in rule.signals:
+            band = min(observed, _band(span, measure, limit))
+            found.append(Excess("loss_rate", began, observed, expected, band, score))
+        if "lost_count" in rule.signals:
+            found += _count(memory, prior, spans[-1], measure, limit, rule)
+    if "drift" in rule.signals and memory.cusum > 0:
+        found += _drift(memory, prior, spans[-1], limit, rule)
+    return tuple(found)
+
+
+def _lead(spans: Sequence[Span], measure: Measure, rule: SpikeRule) -> tuple[float, Span] | None:
+    """The span in which most orders are missing, given the carts."""
+    best = None
     for span in spans:
-        if span.closed < rule.min_sessions or span.lost <= span.expected_lost:
+        if (
+            span.carts >= rule.min_carts
+            and span.length <= _LONGEST_LEAD
+            and span.orders < span.expected_orders * (1 - rule.min_change)
+        ):
+            root = measure.missing(span)
+            if best is None or root > best[0]:
+                best = root, span
+    return best
+
+
+def _rate(spans: Sequence[Span], measure: Measure, rule: SpikeRule) -> tuple[float, Span, int] | None:
+    """The span in which the rate stands out most, by itself or with orders that are missing since; and the
+    minute from which on."""
+    best = None
+    half_hour = next((span for span in spans if span.length == GAP), None)
+    missing = weight = 0.0
+    if half_hour is not None and half_hour.carts >= rule.min_carts:
+        missing, weight = measure.missing(half_hour), measure.missing_weight(half_hour)
+    for span in spans:
+        if not span.closed or span.lost <= span.expected_lost:
             continue
-        if _change(span.lost, span.closed, span.expected_lost) < rule.min_change:
+        if change(span.lost, span.closed, span.expected_lost) < rule.min_change:
             continue
-        evidence = _too_many(span.lost, span.closed, span.expected_lost / span.closed, wavers)
-        if evidence > best:
-            best, best_span = evidence, span
-    if best_span is None:
-        return (*found, *_drift(memory, spans, wavers, limit, rule))
-    p = best_span.expected_lost / best_span.closed
-    observed = best_span.lost / best_span.closed
-    effect = 1 + (best_span.closed - 1) * wavers
-    band = min(1.0, p + sqrt(2 * limit * effect * p * (1 - p) / best_span.closed))
-    if "loss_rate" in rule.signals:
-        base = limit + _MARGIN["loss_rate"]
-        both = (best + lead) / (base + log(1 + base)) if best >= _LEAST_OWN else 0.0
-        score = max(best / base, both)
-        if score >= _STAYS:
-            found.append(Excess("loss_rate", best_span.began, observed, p, min(band, observed), score))
-    if "lost_count" in rule.signals:
-        widest = spans[-1]
-        many = widest.usually_lost
-        # Both at once: the count against its profile, the rate against what is usual for such traffic.
-        if widest.lost > many > 0 and widest.closed >= rule.min_sessions:
-            count = _surplus(widest.lost, many, wavers_orders)
-            score = min(count, 2 * best) / (limit + _MARGIN["lost_count"])
-            if score >= _STAYS:
-                spread = sqrt(2 * limit * many * (1 + many * wavers_orders))
-                found.append(
-                    Excess(
-                        "lost_count", widest.began, widest.lost, many, min(many + spread, widest.lost), score
-                    )
-                )
-    return (*found, *_drift(memory, spans, wavers, limit, rule))
+        root = measure.lost(span)
+        if span.closed >= rule.min_sessions and (best is None or root > best[0]):
+            best = root, span, span.began
+        if missing > 0 and root >= _LEAST_OWN and span.length <= GAP and "orders_per_cart" in rule.signals:
+            own = measure.lost_weight(span)
+            both = (own * root + weight * missing) / sqrt(own * own + weight * weight)
+            if best is None or both > best[0]:
+                best = both, span, span.began
+    return best
 
 
-def _change(lost: int, closed: int, expected: float) -> float:
-    """How far the rate has moved, as a part of itself or of its complement, whichever is the smaller."""
-    rate, p = lost / closed, expected / closed
-    return (rate - p) / min(p, 1 - p)
-
-
-def _too_many(lost: int, closed: int, p: float, wavers: float) -> float:
-    rate = lost / closed
-    kl = rate * log(rate / p)
-    if rate < 1:
-        kl += (1 - rate) * log((1 - rate) / (1 - p))
-    return closed * kl / (1 + (closed - 1) * wavers)
-
-
-def _too_few(orders: int, expected: float, wavers: float) -> float:
-    kl = expected - orders
-    if orders:
-        kl += orders * log(orders / expected)
-    return kl / (1 + expected * wavers)
-
-
-def _surplus(count: int, expected: float, wavers: float) -> float:
-    return (count * log(count / expected) - count + expected) / (1 + expected * wavers)
+def _count(
+    memory: Memory, prior: Prior | None, widest: Span, measure: Measure, limit: float, rule: SpikeRule
+) -> list[Excess]:
+    """The count of an hour against its profile, and at once its rate against what is usual for such
+    traffic."""
+    many = widest.usually_lost
+    if not widest.lost > many > 0 or widest.closed < rule.min_sessions:
+        return []
+    if change(widest.lost, widest.closed, widest.expected_lost) < rule.min_change:
+        return []
+    rho = rho_of(memory.wavers, prior.wavers if prior else None, TRAFFIC, SPANS[-1])
+    root = measure.lost(widest)
+    own = _limit("lost_count", limit, 0.0)
+    by_rate = root * root / 2 / own
+    by_count = surplus(widest.lost, many, rho) / (_COUNT_PART * own)
+    score = min(by_rate, by_count)
+    if score < _STAYS:
+        return []
+    spread = sqrt(2 * _COUNT_PART * limit * many * (1 + many * rho))
+    return [Excess("lost_count", widest.began, widest.lost, many, min(many + spread, widest.lost), score)]
 
 
 def _cumulate(memory: Memory, hour: Block, prior: Prior | None, rule: SpikeRule) -> None:
     """One more hour for or against a drift."""
     if not hour.closed:
         return
-    wavers = rho_of(memory, prior) + 1 / (usual(memory, prior, hour.slot).weight + 1)
-    step = _against(hour.closed, hour.lost, hour.expected_lost, wavers, rule)
+    step = _against(memory, prior, hour.slot, hour.closed, hour.lost, hour.expected_lost, rule)
     before = memory.cusum
-    memory.cusum = max(0.0, before + step)
+    most = _MOST_CUSUM * _limit("drift", log(_FOUR_WEEKS / rule.false_alarms), 0.0)
+    memory.cusum = min(most, max(0.0, before + step))
     if memory.cusum and not before:
-        memory.drifting = hour.number * 60
+        memory.drifting = hour.start
 
 
-def _against(closed: int, lost: int, expected: float, wavers: float, rule: SpikeRule) -> float:
-    """The evidence that one hour adds: a rate that is up by the least change against the usual one."""
+def _against(
+    memory: Memory,
+    prior: Prior | None,
+    slot: int,
+    closed: int,
+    lost: int,
+    expected: float,
+    rule: SpikeRule,
+) -> float:
+    """The evidence that so many sessions add: a rate that is up by the least change against the usual one."""
+    wavers = rho_of(memory.wavers, prior.wavers if prior else None, RATE, SPANS[-1])
+    effect = 1 + (closed - 1) * (wavers + 1 / (usual(memory, prior, slot).weight + 1))
     p = min(max(expected / closed, 1e-3), 1 - 1e-3)
+    off = (lost - closed * p) ** 2 / (2 * closed * p * (1 - p) * effect)
+    if lost > closed * p and off > _JUMP:
+        return 0.0
     up = min(p + rule.min_change * min(p, 1 - p), 1 - 1e-4)
     ratio = lost * log(up / p) + (closed - lost) * log((1 - up) / (1 - p))
-    return max(-_MOST_A_BLOCK, min(_MOST_A_BLOCK, ratio / (1 + (closed - 1) * wavers)))
+    step = ratio / (effect * memory.lasting.effect())
+    return max(-_MOST_A_BLOCK, min(_MOST_A_BLOCK, step))
 
 
-def _drift(
-    memory: Memory, spans: Sequence[_Span], wavers: float, limit: float, rule: SpikeRule
-) -> tuple[Excess, ...]:
-    if "drift" not in rule.signals or memory.cusum <= 0:
-        return ()
-    widest = spans[-1]
-    cusum = memory.cusum
-    if widest.closed:
-        cusum += _against(widest.closed, widest.lost, widest.expected_lost, wavers, rule)
-    score = cusum / (limit + _MARGIN["drift"])
-    if score < _STAYS or not widest.closed:
-        return ()
+def _drift(memory: Memory, prior: Prior | None, widest: Span, limit: float, rule: SpikeRule) -> list[Excess]:
+    if not widest.closed:
+        return []
+    slot = memory.block.slot
+    step = _against(memory, prior, slot, widest.closed, widest.lost, widest.expected_lost, rule)
+    score = (memory.cusum + step) / _limit("drift", limit, 0.0)
+    if score < _STAYS:
+        return []
     observed, p = widest.lost / widest.closed, widest.expected_lost / widest.closed
-    return (Excess("drift", memory.drifting, observed, p, min(observed, p * (1 + rule.min_change)), score),)
+    return [Excess("drift", memory.drifting, observed, p, min(observed, p * (1 + rule.min_change)), score)]
 
 
 class Standing(Struct, array_like=True):
