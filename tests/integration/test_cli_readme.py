@@ -25,7 +25,8 @@ def test_a_command_of_the_readme_exists_with_its_options(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("mended.json").touch()
+    for name in ("mended.json", "minutes.csv"):
+        Path(name).touch()
     _, *words = shlex.split(line)
     command: click.Command = main
     context = click.Context(main)
