@@ -70,7 +70,7 @@ _JUMP: Final = 6.0
 _LEARNT: Final = 200.0
 _LEARNT_WITH_PRIOR: Final = 100.0
 #: Sessions of the span that people are shown.
-_SHOWN: Final = 30
+_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +156,15 @@ def _limit(signal: Signal, limit: float, wavering: float) -> float:
 def _band(span: Span, measure: Measure, limit: float) -> float:
     p = span.expected_lost / span.closed
     effect = measure.effect(span.closed, span.length)
+    limit = _limit("loss_rate", limit, 1 - 1 / effect)
     return min(1.0, p + sqrt(2 * limit * effect * p * (1 - p) / span.closed))
 
 
 def _band_orders(span: Span, measure: Measure, limit: float) -> float:
     mean = span.usual_orders
-    spread = sqrt(2 * limit * mean * measure.effect_orders(mean, span.length))
+    effect = measure.effect_orders(mean, span.length)
+    limit = _limit("orders_per_cart", limit, 1 - measure.chance(span.length) / effect)
+    spread = sqrt(2 * limit * mean * effect)
     return max(0.0, (mean - spread) / span.carts)
 
 

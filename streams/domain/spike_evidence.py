@@ -32,6 +32,8 @@ GAP: Final = 30
 _LAGS: Final = (5, 10)
 #: Carts of so many deviations more than before are a rush.
 _RUSH: Final = 1.5
+#: What the rate may waver by from one hour of the day to another that has not been seen yet.
+_UNSEEN: Final = 0.01
 #: Orders vary by so much of a Poisson's variance at least.
 _LEAST_CHANCE: Final = 0.5
 #: Minutes from which on orders are tied to their carts as in the blocks measured.
@@ -64,7 +66,7 @@ def spans_of(
     whole = last - minutes[0] + 1 == count
     at_quarter = quarters(memory, prior)
     usuals = zip(*[at_quarter[slot // _QUARTER] for slot in slots], strict=True)
-    loss, per_cart, _, lost_a_minute, _, _ = usuals
+    loss, per_cart, _, lost_a_minute, *_ = usuals
     sums_closed = list(accumulate(closed, initial=0))
     sums_lost = list(accumulate(lost, initial=0))
     sums_expected = list(accumulate(map(mul, closed, loss), initial=0.0))
@@ -119,8 +121,9 @@ class Measure:
         now = quarters(memory, prior)[slot // _QUARTER]
         self.now = now
         self._wavers, self._base = memory.wavers, prior.wavers if prior else None
-        self._unsure = 1 / (now.weight + 1)
-        self._unsure_orders = 1 / (now.weight_carts * now.per_cart + 1)
+        unseen = _UNSEEN * max(0.0, 1 - now.days)
+        self._unsure = 1 / (now.weight + 1) + unseen
+        self._unsure_orders = 1 / (now.weight_carts * now.per_cart + 1) + unseen
         self._rhos: dict[int, float] = {}
         self._rhos_orders: dict[int, float] = {}
         self._chance = chance_of(memory.wavers, _LEAST_CHANCE)

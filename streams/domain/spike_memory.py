@@ -38,6 +38,7 @@ _BESIDE: Final = 0.5
 #: Sessions (carts) from which on a block far off is held to be an exception.
 _KNOWN: Final = 500.0
 _KNOWN_CARTS: Final = 100.0
+_KNOWN_DAYS: Final = 2.5
 _FAR: Final = 3.0
 #: Hours in a row that are far off, and how far such an hour teaches, in deviations.
 _TEACHES: Final = ((24, 1.0), (72, 3.0))
@@ -132,7 +133,8 @@ class Memory(Struct, array_like=True, dict=True):
 
 class Usual(NamedTuple):
     """Rates to expect, and the mean of sessions closed and lost in a minute, at one moment of the week.
-    weight: sessions that ``loss`` rests on; weight_carts: carts that ``per_cart`` does."""
+    weight: sessions that ``loss`` rests on; weight_carts: carts that ``per_cart`` does; days: on which this
+    hour of the day has been seen."""
 
     loss: float
     per_cart: float
@@ -140,6 +142,12 @@ class Usual(NamedTuple):
     lost_a_minute: float
     weight: float
     weight_carts: float
+    days: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether what is far off is an exception rather than another time of the day."""
+        return self.weight > _KNOWN and self.days >= _KNOWN_DAYS
 
 
 _NOBODY: Final = Prior(0.5, 0.5, Wavers(), 0.0)
@@ -211,7 +219,7 @@ def _drawn(memory: Memory, prior: Prior | None, hour: int, scale: float) -> Usua
     loss = (total.lost / scale + weight * base.loss) / (closed + weight)
     per_cart = (total.orders / scale + weight * base.per_cart) / (carts + weight)
     rests, rests_carts = closed + weight, carts + weight
-    a_minute = lost_a_minute = 0.0
+    a_minute = lost_a_minute = days = 0.0
     if total.minutes:
         a_minute, lost_a_minute = total.closed / total.minutes, total.lost / total.minutes
     of_day = [(day * 24 + hour % 24, 1.0) for day in range(7)]
@@ -221,10 +229,12 @@ def _drawn(memory: Memory, prior: Prior | None, hour: int, scale: float) -> Usua
         loss = (sums.lost + w * loss) / (sums.closed + w)
         per_cart = (sums.orders + w * per_cart) / (sums.carts + w)
         rests, rests_carts = sums.closed + min(w, rests), sums.carts + min(w, rests_carts)
+        if w == _DAY_WEIGHT:
+            days = sums.minutes / _BLOCK
         if sums.minutes >= _BLOCK / 2:
             a_minute, lost_a_minute = sums.closed / sums.minutes, sums.lost / sums.minutes
     loss = min(max(loss, _FLOOR), 1 - _FLOOR)
-    return Usual(loss, max(per_cart, _FLOOR), a_minute, lost_a_minute, rests, rests_carts)
+    return Usual(loss, max(per_cart, _FLOOR), a_minute, lost_a_minute, rests, rests_carts, days)
 
 
 def _sum(memory: Memory, parts: list[tuple[int, float]], scale: float) -> Sums:
@@ -300,7 +310,7 @@ def _fold(memory: Memory, block: Block, prior: Prior | None) -> None:
     known = usual(memory, prior, block.slot)
     base = prior.wavers if prior else None
     lost, orders = float(block.lost), float(block.orders)
-    if block.closed and known.weight > _KNOWN:
+    if block.closed and known.is_known:
         variance = block.expected_lost * (1 - block.expected_lost / block.closed)
         effect = 1 + (block.closed - 1) * (rho_of(memory.wavers, base, RATE, _BLOCK) + 1 / known.weight)
         spread = sqrt(variance * effect)
@@ -313,7 +323,7 @@ def _fold(memory: Memory, block: Block, prior: Prior | None) -> None:
                 if memory.high <= hours:
                     lost = block.expected_lost + teaches * spread
                     break
-    if known.weight_carts > _KNOWN_CARTS and memory.high <= _TEACHES[-1][0]:
+    if known.is_known and known.weight_carts > _KNOWN_CARTS and memory.high <= _TEACHES[-1][0]:
         mean = block.expected_orders
         spread = sqrt(mean * (1 + mean * rho_of(memory.wavers, base, ORDERS, _BLOCK)))
         if orders < mean - _FAR * spread:
