@@ -62,8 +62,7 @@ def spans_of(
 ) -> list[Span]:
     """Of the readings, by minute, with the minute of the week of each; up to the last."""
     minutes, closed, lost, carts, orders = zip(*open_, strict=True)
-    last, count = minutes[-1], len(minutes)
-    whole = last - minutes[0] + 1 == count
+    last = minutes[-1]
     at_quarter = quarters(memory, prior)
     usuals = zip(*[at_quarter[slot // _QUARTER] for slot in slots], strict=True)
     loss, per_cart, _, lost_a_minute, *_ = usuals
@@ -76,23 +75,20 @@ def spans_of(
         sums_carts = list(accumulate(carts, initial=0))
         sums_orders = list(accumulate(orders, initial=0))
         sums_usual = list(accumulate(map(mul, carts, per_cart), initial=0.0))
+        lates = [(lag, sums_usual[-1] - sums_usual[bisect_left(minutes, last - lag + 1)]) for lag in _LAGS]
     found: list[Span] = []
     for length in SPANS:
         first = last - length + 1
-        at = max(0, count - length) if whole else bisect_left(minutes, first)
+        at = bisect_left(minutes, first)
         n_carts = n_orders = 0
         usual_orders = expected_orders = 0.0
         if has_carts:
             n_carts, n_orders = sums_carts[-1] - sums_carts[at], sums_orders[-1] - sums_orders[at]
-            usual_orders = sums_usual[-1] - sums_usual[at]
+            upto = sums_usual[at]
+            usual_orders = expected_orders = sums_usual[-1] - upto
             # Carts fill before orders follow: a rush is no lack of orders.
-            expected_orders = usual_orders
-            for lag in _LAGS if n_orders < usual_orders else ():
-                if whole:
-                    upto, since = max(0, count - lag), max(0, at - lag)
-                else:
-                    upto, since = bisect_left(minutes, last - lag + 1), bisect_left(minutes, first - lag)
-                late, early = sums_usual[-1] - sums_usual[upto], sums_usual[at] - sums_usual[since]
+            for lag, late in lates if n_orders < usual_orders else ():
+                early = upto - sums_usual[bisect_left(minutes, first - lag)]
                 if late - early > _RUSH * sqrt(late + early):
                     expected_orders = min(expected_orders, usual_orders - late + early)
         found.append(
