@@ -1,13 +1,14 @@
 """A series that somebody has kept, judged as if it were watched: which alerts there would have been.
 
-Each row is a reading at its own minute, whatever the step; of a series of values alone the value is what was
-lost of a number so large that its rate is small, so that a reading wavers as a count does, and by as much
-more as the series itself shows.
+Each row is a reading at its own minute, whatever the step. Of a series of values alone the value is what was
+lost of a number that stays the same, half as much again as the greatest value; how much it wavers, the series
+itself shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -19,9 +20,9 @@ from streams.domain.spike import Memory, SpikeRule, Standing
 from streams.domain.tally import OPEN
 from streams.domain.windows import Reading
 
-#: Of this many things a value is that part which was lost, at the least.
-_OUT_OF: Final = 1_000
-_TIMES: Final = 20
+#: Values are taken to be so large a part of what there is, at the most.
+_MOST: Final = 2 / 3
+_LEAST_CLOSED: Final = 20
 #: Values that are no counts are made ones of this mean: the series itself then says how much it wavers.
 _MEAN: Final = 10_000
 _DAY: Final = 24 * 60 * MINUTE
@@ -65,7 +66,7 @@ def of_values(values: Sequence[tuple[int, float]]) -> list[Row]:
     if not all(float(value).is_integer() for _, value in values):
         mean = sum(value for _, value in values) / len(values)
         values = [(at, round(value * _MEAN / mean)) for at, value in values]
-    closed = max(_OUT_OF, _TIMES * int(max((value for _, value in values), default=0)))
+    closed = max(_LEAST_CLOSED, ceil(max((value for _, value in values), default=0) / _MOST))
     return [Row(at, closed, int(value)) for at, value in values]
 
 
