@@ -45,18 +45,18 @@ _FOUR_WEEKS: Final = 28 * 24 * 60
 #: Added to the limit of each signal.
 _MARGIN: Final[dict[Signal, float]] = {
     "loss_rate": -2.2,
-    "orders_per_cart": -2.0,
+    "orders_per_cart": -2.2,
     "lost_count": -2.0,
     "drift": -1.0,
 }
 #: Added to it where all of the variance is wavering, whose tail is nobody's to know.
-_WAVERING: Final = 5.0
+_WAVERING: Final = 3.0
 #: However many false alarms are allowed.
 _LEAST_LIMIT: Final = 1.0
 #: Orders are looked at over spans up to this long, for carts lead them.
 _LONGEST_LEAD: Final = 45
 #: Closed sessions that corroborate missing orders lie this far up at least, in deviations.
-_LEAST_OWN: Final = 0.5
+_LEAST_OWN: Final = 1.3
 #: Evidence of a count beyond its profile, as a part of the limit of its rate.
 _COUNT_PART: Final = 0.5
 #: Below this part of its limit a signal that fires is over.

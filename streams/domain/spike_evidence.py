@@ -3,7 +3,9 @@
 Over a span of n closed sessions, L of them lost where p is usual, it is that of a binomial less its design
 effect under overdispersion (Rao and Scott, Biometrics 48, 1992): n KL(L/n || p) / (1 + (n - 1) rho), where
 rho adds what the rate wavers by to what the estimate of p is unsure of. Of too few orders o, where m are
-usual for so many active carts, it is that of a Poisson, (m - o + o ln(o/m)) / (c + m rho).
+usual for so many active carts, it is that of a binomial of m / (1 - c) trials, whose variance is c m, over
+1 + m rho / c: chance's part c of the variance is measured, between a Poisson's and that of carts of which
+each orders or does not.
 
 Both together: sessions close ``GAP`` minutes after their last event, so the orders of the last GAP minutes
 are of sessions that have not closed, and tell of the same cause. sqrt(2 evidence) with the sign of the
@@ -31,11 +33,13 @@ GAP: Final = 30
 #: An order may come so many minutes after its cart.
 _LAGS: Final = (5, 10)
 #: Carts of so many deviations more than before are a rush.
-_RUSH: Final = 1.5
+_RUSH: Final = 2.0
 #: What the rate may waver by from one hour of the day to another that has not been seen yet.
 _UNSEEN: Final = 0.01
 #: Orders vary by so much of a Poisson's variance at least.
-_LEAST_CHANCE: Final = 0.5
+_LEAST_CHANCE: Final = 0.1
+#: From a part of less than this on a binomial is a Poisson.
+_LEAST_TIED: Final = 0.02
 #: Minutes from which on orders are tied to their carts as in the blocks measured.
 _TIED: Final = 10
 _QUARTER: Final = 15
@@ -168,9 +172,15 @@ class Measure:
         mean = span.expected_orders if span.orders < span.expected_orders else span.usual_orders
         if mean <= 0 or span.expected_orders <= span.orders <= span.usual_orders:
             return 0.0
-        kl = mean - span.orders
-        if span.orders:
-            kl += span.orders * log(span.orders / mean)
+        # As many trials as give a binomial chance's part of the variance.
+        chance = self.chance(span.length)
+        p = max(_LEAST_TIED, 1 - chance)
+        trials = mean / p
+        rate = min(1.0, span.orders / trials)
+        kl = rate * log(rate / p) if rate > 0 else 0.0
+        if rate < 1:
+            kl += (1 - rate) * log((1 - rate) / (1 - p))
+        kl *= trials * chance
         root = sqrt(max(0.0, 2 * kl / self.effect_orders(mean, span.length)))
         return root if span.orders < mean else -root
 

@@ -19,7 +19,7 @@ ORDERS: Final = 1
 TRAFFIC: Final = 2
 _LONG, _SHORT = 60, 10
 #: What it begins with, how many blocks that counts as, and the most it may come to.
-_BEGINS: Final = (0.004, 0.03, 0.1)
+_BEGINS: Final = (0.004, 0.01, 0.1)
 _BLOCKS: Final = 24.0
 _MOST: Final = (0.5, 5.0, 5.0)
 #: What is beyond three deviations is no wavering.
@@ -96,7 +96,7 @@ def _rho(own: list[float], others: list[float] | None, what: int, at: int) -> fl
         return begins
     # Blocks that carry nothing say nothing: what it begins with counts as mean blocks.
     prior = unit / blocks * _BLOCKS
-    return min(_MOST[what], max((excess + begins * prior) / (unit + prior), _BEGINS[what] / 16))
+    return min(_MOST[what], max((excess + begins * prior) / (unit + prior), _BEGINS[what] / 64))
 
 
 def chance_of(wavers: Wavers, least: float) -> float:
