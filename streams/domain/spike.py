@@ -50,7 +50,7 @@ _MARGIN: Final[dict[Signal, float]] = {
     "drift": -1.0,
 }
 #: Added to it where all of the variance is wavering, whose tail is nobody's to know.
-_WAVERING: Final = 3.0
+_WAVERING: Final = 5.0
 #: However many false alarms are allowed.
 _LEAST_LIMIT: Final = 1.0
 #: Orders are looked at over spans up to this long, for carts lead them.
