@@ -9,9 +9,9 @@ with a chance above exp(-e), so limits stand at
 
 The bound is one of independent minutes; spans overlap, so that the constants may be below 0. They are
 measured on simulations of stationary, seasonal, overdispersed traffic with campaigns: of 5 to 5,000
-sessions an hour, base losses of 0.3 to 0.97, rho of 0.001 to 0.01, so that all signals together stay at
-about half of what is allowed. A nat more or less moves what is found by a few points, and false alarms by
-the factor e.
+sessions an hour, base losses of 0.3 to 0.97, rho of 0.001 to 0.01, so that all signals together stay
+below what is allowed in the mean of shops; a shop that wavers most (rho of 0.01) may exceed it. A nat more or
+less moves what is found by a few points, and false alarms by a factor of about two.
 
 * ``loss_rate``: the rate of a span of closed sessions, by itself or with the orders of the half hour whose
   sessions have not closed yet.
