@@ -162,7 +162,9 @@ def bring_up(
             say(told, "firing", lambda told, counts: _summary(shop_id, told, counts))
         elif told.severity == "warning" and severity == "critical":
             told.severity = severity
-            say(told, told.status, lambda told, counts: _summary(shop_id, told, counts))
+            say(
+                told, told.status, lambda told, counts: _summary(shop_id, told, counts, _still(told, held_by))
+            )
     known = {((told.scope, told.value), told.signal) for told in live.told}
     for place, fires in now.items():
         if place in known or place not in tellable or (suspect and not held_by):
@@ -194,6 +196,11 @@ def withdraw(live: Live, shop_id: str, minute: int, rule: SpikeRule) -> list[Ale
             facts.append(_fact(shop_id, told, counts, (), minute, rule, (), said))
     live.told = [told for told in live.told if told.status == "firing"]
     return facts
+
+
+def _still(told: Told, held_by: Collection[str]) -> Collection[str]:
+    """What holds the alert back."""
+    return held_by if told.status == "held" else ()
 
 
 def _severity(told: Told, rule: SpikeRule) -> Severity:
