@@ -98,7 +98,7 @@ class Partition:
         of_minute[topic] = had[0] + received, had[1] + rejected
 
     def complete(self, watermark: int) -> Pulse | None:
-        """Minutes that end by ``watermark`` (ms) are complete; gives the pulse that says so, if one is new."""
+        """Minutes that end by ``watermark`` (ms) are complete; gives the pulse that says so, if new."""
         complete = watermark // MINUTE
         if watermark == UNKNOWN or complete <= self.tally.complete:
             return None

@@ -111,7 +111,6 @@ class Drain:
             names += [self._settings.topic(topic.name) for topic in topics.INPUTS]
         return not any(part.records for part in lag(self._settings, self._settings.group("sink"), names))
 
-
     def _is_watched(self) -> bool:
         # It goes on by records that it sends itself while there are minutes to judge.
         names = [self._settings.topic(topic.name) for topic in (topics.SHOP_MINUTES, topics.INGEST)]

@@ -143,7 +143,7 @@ def test_check_says_what_is_wrong_and_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize("role", ["shops", "hooks"])
 def test_a_worker_refuses_rules_that_cannot_be_used(role: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("watch: 3")
-    with pytest.raises(SettingsError, match="a.yaml: line 1: watch: Input should be a valid tuple"):
+    with pytest.raises(SettingsError, match=r"a\.yaml: line 1: watch: Input should be a valid tuple"):
         create_app(Settings(alerts_file=str(tmp_path / "a.yaml"), ticks="off"), role)
 
 
