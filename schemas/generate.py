@@ -1,4 +1,4 @@
-"""Writes the contract as JSON Schema: ``python -m schemas.generate``; ``--check`` compares instead."""
+"""Writes the contract as JSON Schema and AsyncAPI: ``python -m schemas.generate``; ``--check`` compares."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from schemas import events, facts, topics
+from schemas import asyncapi, events, facts, topics
 
 DIRECTORY: Final = Path(__file__).parent / "json"
+ASYNCAPI: Final = DIRECTORY.parent / "asyncapi.json"
 _ALIASES: Final = "Canonical names; the other names that descriptions mention are accepted in their place."
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -47,10 +48,17 @@ def differences(directory: Path = DIRECTORY) -> list[str]:
     ]
 
 
+def contract() -> str:
+    """The AsyncAPI document's text."""
+    return json.dumps(asyncapi.document(), indent=2, ensure_ascii=False) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     """Writes, or with ``--check`` compares; the process's exit code."""
     if arguments == ["--check"]:
         problems = differences()
+        if not ASYNCAPI.exists() or ASYNCAPI.read_text("utf-8") != contract():
+            problems.append("asyncapi.json differs from the topics")
         for problem in problems:
             sys.stderr.write(f"schemas/json: {problem}; run python -m schemas.generate\n")
         return 1 if problems else 0
@@ -64,6 +72,7 @@ def main(arguments: list[str]) -> int:
             path.unlink()
     for name, text in wanted.items():
         (DIRECTORY / name).write_text(text, "utf-8")
+    ASYNCAPI.write_text(contract(), "utf-8")
     return 0
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from schemas import events, facts, topics
+from schemas import asyncapi, events, facts, topics
 from schemas.events import Cart, Favorite, Feedback, Order, OrderLine, Visit
-from schemas.generate import DIRECTORY, differences
+from schemas.generate import ASYNCAPI, DIRECTORY, differences
 from streams.adapters.codec import decode_batch
 from tests.builders import TOPIC_INDEX, body, cart, favorite, feedback, line, order, record, visit
 
@@ -54,6 +54,24 @@ def test_a_changed_a_missing_and_a_stray_schema_are_each_named(tmp_path: Path) -
 def test_the_check_command_agrees() -> None:
     command = [sys.executable, "-m", "schemas.generate", "--check"]
     assert subprocess.run(command, cwd=DIRECTORY.parent.parent, check=False).returncode == 0
+
+
+def test_the_asyncapi_document_has_every_public_topic_with_its_key_and_a_schema_that_is_there() -> None:
+    document = json.loads(ASYNCAPI.read_text("utf-8"))
+    assert document == asyncapi.document()
+    public = {topic.name: topic for topic in topics.ALL if topic.model is not None}
+    assert document["channels"].keys() == public.keys()
+    for name, channel in document["channels"].items():
+        [(message, reference)] = channel["messages"].items()
+        assert reference == {"$ref": f"#/components/messages/{message}"}
+        found = document["components"]["messages"][message]
+        assert found["bindings"]["kafka"]["key"]["description"] == public[name].key
+        if "payload" in found:
+            assert (ASYNCAPI.parent / found["payload"]["$ref"]).is_file()
+    actions = {each["channel"]["$ref"]: each["action"] for each in document["operations"].values()}
+    assert actions["#/channels/visits"] == "receive"
+    assert actions["#/channels/alerts"] == "send"
+    assert len(actions) == len(public)
 
 
 def test_every_topic_with_a_model_has_a_schema_and_examples() -> None:
