@@ -14,8 +14,8 @@ _TITLE: Final = "Ebbtide"
 _ABOUT: Final = (
     "Visits, favorites, carts and orders in; sessions, losses, buyers and alerts out. Topics carry the"
     " deployment's prefix, if it has one. All topics have the same number of partitions, and a customer's"
-    " records are in the same one everywhere: the key is the customer_id in UTF-8, placed by murmur2 as Java's"
-    " client does. Of several facts with one identity the one with the highest version counts."
+    " records are in the same one everywhere: the key is the customer_id in UTF-8, placed by murmur2 as"
+    " Java's client does. Of several facts with one identity the one with the highest version counts."
 )
 _DOES: Final[dict[topics.Kind, str]] = {"input": "receive", "fact": "send"}
 
