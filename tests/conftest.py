@@ -35,6 +35,9 @@ LONG: Final = (
     "test_shop_report_calendar.py",
     "test_buyer.py",
     "test_kafka_contract.py",
+    "test_hooks_live.py",
+    "test_hooks_receiver.py",
+    "test_shops_live.py",
     "test_pipeline_live.py",
     "test_laws.py",
 )

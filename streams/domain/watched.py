@@ -255,7 +255,14 @@ class Watched:
 
     def _amend(self, minute: int, standing: Standing) -> None:
         cell = self.cell(minute)
-        for series, readings in self._readings.items():
+        for series in series_of(cell, self._readings):
+            readings = self._readings.get(series)
+            if readings is None:
+                # A correction brought a channel that was not there: from that minute on it is watched.
+                since = [at for at in self._minutes if at >= minute]
+                found = [reading_of(self.cell(at), series, standing.doubts) for at in since]
+                self._readings[series] = found
+                continue
             for at, each in enumerate(readings):
                 if each.minute == minute:
                     readings[at] = reading_of(cell, series, standing.doubts)

@@ -86,7 +86,7 @@ sessions = st.lists(
 )
 
 
-@settings(laws, max_examples=EXAMPLES)
+@settings(laws, max_examples=EXAMPLES // 3)
 @given(
     facts=sessions,
     gone=st.lists(st.integers(0, 11), max_size=3),
@@ -133,6 +133,20 @@ def test_a_correction_inside_the_open_window_is_told_again_and_a_later_one_is_no
     broker.watermark(MONDAY + (62 + OPEN) * MINUTE)
     work(broker)
     assert told(broker)["s1", "shop", "", MONDAY // MINUTE + 60] == (1, 0)
+
+
+def test_a_channel_that_one_correction_brings_and_the_next_takes_away_is_told_to_be_empty() -> None:
+    broker = Broker(1)
+    broker.session(0, session("a", "s1", 60))
+    broker.watermark(MONDAY + 61 * MINUTE)
+    work(broker)
+    for version, changes in ((2, {"channel": "ads"}), (3, {"is_deleted": True})):
+        broker.session(0, msgspec.structs.replace(session("a", "s1", 60, version=version), **changes))
+        broker.watermark(MONDAY + (60 + version) * MINUTE)
+        work(broker)
+        at = MONDAY // MINUTE + 60
+        assert broker.windows()["s1", "channel", "ads", at].closed == (1 if version == 2 else 0)
+    assert told(broker) == {}
 
 
 def test_carts_count_customers_and_orders_count_once_however_often_they_come() -> None:
