@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -48,7 +48,7 @@ def to_subject_core() -> None:
         os.sched_setaffinity(0, {SUBJECT_CORE})
 
 
-def describe() -> dict[str, str]:
+def describe(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Model, cores, memory, versions: what a figure depends on. No names and no paths."""
     model, memory = platform.processor() or platform.machine(), ""
     cpuinfo, meminfo = Path("/proc/cpuinfo"), Path("/proc/meminfo")
@@ -64,7 +64,7 @@ def describe() -> dict[str, str]:
         "memory": memory,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: version(name) for name in packages},
     }
 
 
