@@ -99,7 +99,8 @@ lock: ## Rebuild the locks from pyproject.toml, with uv (its own venv in .cache 
 	$$uv $(LOCK) $(ARGS) pyproject.toml -c requirements/constraints.txt -o requirements/runtime.lock; \
 	$$uv $(LOCK) pyproject.toml --group dev requirements/build.in -c requirements/runtime.lock -o requirements/dev.lock; \
 	$$uv $(LOCK) pyproject.toml --group dev --group bench requirements/build.in -c requirements/dev.lock -o requirements/bench.lock; \
-	$$uv $(LOCK) requirements/build.in -c requirements/dev.lock -o requirements/build.lock
+	$$uv $(LOCK) requirements/build.in -c requirements/dev.lock -o requirements/build.lock; \
+	$$uv $(LOCK) --group audit -o requirements/audit.lock
 
 clean: ## Remove what was built: .venv, caches, build output.
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist ./*.egg-info
