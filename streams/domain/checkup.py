@@ -151,7 +151,11 @@ def evaluate(
     if asking is not None and asking.stirred > now:
         # It has been counted with its session, but other events may still come to be before it.
         flips_at = asking.stirred
-    elif asking is not None and not past and asking.still_holds(buyer, shop_id, likeness, now, policy):
+    elif (
+        asking is not None
+        and not past
+        and asking.still_holds(buyer, shop_id, likeness, activity, now, policy)
+    ):
         flips_at = buyer.flips_at or NEVER
     elif asking is not None and not past:
         last_visit = max([seen, *(session.end for session in opened)])

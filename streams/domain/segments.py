@@ -48,14 +48,23 @@ class Asking(Struct, frozen=True, gc=False):
     asked: int
     watched: bool = False
 
-    def still_holds(self, buyer: Buyer, shop_id: str, likeness: int, now: int, policy: Policy) -> bool:
+    def still_holds(
+        self, buyer: Buyer, shop_id: str, likeness: int, activity: Sequence[Day], now: int, policy: Policy
+    ) -> bool:
         """Whether every answer stands: the profile is as it was to any rule, no event has come that may
-        change one, nor the instant at which time does."""
+        change one, nor the instant at which time does. ``activity`` is that of closed sessions."""
         if not self.watched or self.stirred or self.asked != self.rules.version:
             return False
         if buyer.likeness:
             return buyer.likeness == likeness and (not buyer.flips_at or buyer.flips_at > now)
-        return likeness == _NOBODYS and not self.rules.time_first_session(shop_id, policy.gap)
+        if likeness != _NOBODYS:
+            return False
+        visits, favorites, carts = self.rules.after_first_session(shop_id, policy.gap)
+        for day in activity:
+            visits, favorites, carts = visits - day.visits, favorites - day.favorites, carts - day.carts
+        for stay in self.opened:
+            visits, favorites, carts = visits - stay.visits, favorites - stay.favorited, carts - stay.carts
+        return visits > 0 and favorites > 0 and carts > 0
 
 
 class Look(NamedTuple):
@@ -71,7 +80,7 @@ class Look(NamedTuple):
 class Rules:
     """A rule set in force, sorted by shop."""
 
-    __slots__ = ("_asked", "_common", "_initial", "_named", "_timed", "rule_set", "version")
+    __slots__ = ("_after_first", "_asked", "_common", "_initial", "_named", "rule_set", "version")
 
     def __init__(self, rule_set: RuleSet) -> None:
         self.rule_set = rule_set
@@ -87,7 +96,7 @@ class Rules:
             for shop, segments in (*self._named.items(), ("", self._common))
         }
         self._initial: dict[tuple[str, int], tuple[int, int, int]] = {}
-        self._timed: dict[tuple[str, int], bool] = {}
+        self._after_first: dict[tuple[str, int], tuple[int, int, int]] = {}
 
     def of(self, shop_id: str) -> tuple[Segment, ...]:
         """The segments of a shop."""
@@ -110,17 +119,20 @@ class Rules:
             self._initial[key] = left
         return left
 
-    def time_first_session(self, shop_id: str, gap: int) -> bool:
-        """Whether an answer hangs on the clock, or is yes, once somebody's first session has closed that did
-        nothing else which was to be watched."""
+    def after_first_session(self, shop_id: str, gap: int) -> tuple[int, int, int]:
+        """With how many visits, favorites and carts somebody whose first session has closed is to be looked
+        at; (0, 0, 0) if an answer hangs on the clock then, or is yes, whatever they did."""
         key = (shop_id if shop_id in self._named else "", gap)
-        timed = self._timed.get(key)
-        if timed is None:
+        left = self._after_first.get(key)
+        if left is None:
             now = gap + 2
             seen = Person(NOBODY.profile, (), (), last_visit=1, last_order=0)
-            answers = [standing_of(segment.rule, seen, now, 0, "UTC", gap) for segment in self.of(shop_id)]
-            timed = self._timed[key] = any(each.holds or each.until != NEVER for each in answers)
-        return timed
+            left = (ENDLESS, ENDLESS, ENDLESS)
+            for segment in self.of(shop_id):
+                each = standing_of(segment.rule, seen, now, 0, "UTC", gap)
+                left = (0, 0, 0) if each.holds or each.until != NEVER else _least(left, each)
+            self._after_first[key] = left
+        return left
 
 
 def look(

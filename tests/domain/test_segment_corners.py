@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import pytest
+
 from streams.domain.events import Cart, Favorite, Order, Visit
 from streams.domain.policy import DAY, HOUR, MINUTE
 from streams.domain.ready_made import READY_MADE
@@ -125,6 +127,20 @@ def test_an_event_that_can_change_nothing_has_nobody_looked_at() -> None:
     floor.pass_to(START + 3 * HOUR)
     [shop] = decode(floor.states["c"]).shops.values()
     assert shop.person != b""
+
+
+@pytest.mark.parametrize("ahead", [0, 8 * HOUR])
+def test_what_was_done_in_a_first_session_counts_once_it_has_closed_though_nothing_watched_it(
+    ahead: int,
+) -> None:
+    """While the silence is shorter than the gap no cart can change the answer, so carts are not watched."""
+    floor = Floor(compiled({"left-it": {"all": ["carted_1d >= 1", "since_last_visit >= 1h"]}}))
+    at = START + 10 * HOUR
+    floor.take([make(at, "c", Cart, action="add", item_id="a", quantity=1)], at - ahead)
+    floor.pass_to(at + HOUR - 1)
+    assert floor.told == []
+    floor.pass_to(at + HOUR)
+    assert [(f.is_member, f.at, f.cause) for f in floor.told] == [(True, at + HOUR, "time")]
 
 
 def test_at_most_one_event_in_twenty_has_somebody_looked_at() -> None:
