@@ -17,8 +17,9 @@ from rich.console import Console
 from streams.adapters.clickhouse import connect, migrate
 from streams.adapters.kafka.admin import check_topics, create_topics
 from streams.adapters.kafka.models import published
+from streams.adapters.kafka.rules import published_rules
 from streams.adapters.kafka.worker import run_worker
-from streams.adapters.verify import fitted_shops, verify
+from streams.adapters.verify import are_rules_published, fitted_shops, verify
 from streams.app import ROLES, create_app
 from streams.commands import options as given
 from streams.commands import show
@@ -32,10 +33,12 @@ from streams.commands.errors import told
 from streams.commands.hooks import hooks
 from streams.commands.kept import clickhouse_url
 from streams.commands.model import model
+from streams.commands.page import page
 from streams.commands.query import query
 from streams.commands.segments import segments
 from streams.commands.shop_report import shop_report
 from streams.commands.shops import shops
+from streams.commands.up import up
 from streams.settings import Settings, SettingsError, duration_ms
 from streams.sources.registry import FORMATS, FileSource
 from streams.sources.replayer import TickPlan, replay
@@ -222,13 +225,15 @@ def sql(query: str, data_dir: Path | None, output: str, **options: Any) -> None:
 def verify_command(data_dir: Path | None, **options: Any) -> None:
     """Compute again, by batch SQL over the raw events, what was told, and compare.
 
-    Sessions, profiles and transitions, purchases, item-days, leaks and reasons.
+    Sessions, profiles, transitions and memberships of segments, purchases, item-days, leaks and reasons.
     """
     settings = Settings.from_env(**options)
     with clickhouse_url(settings, data_dir) as url, closing(connect(url)) as client:
-        # The parameters are on the broker only; what a demo keeps has none.
+        # Parameters and rules are on the broker only; what a demo keeps has none.
         models = published(settings).in_force if data_dir is None and fitted_shops(client) else {}
-        found = verify(client, settings.policy, models=models)
+        asked = data_dir is None and are_rules_published(client)
+        rules = next(iter(published_rules(settings).in_force.values()), None) if asked else None
+        found = verify(client, settings.policy, models=models, segments=rules)
     show.verified(Console(), found)
     sys.exit(0 if found.exact else 1)
 
@@ -268,9 +273,11 @@ main.add_command(erase)
 main.add_command(hooks)
 main.add_command(query)
 main.add_command(model)
+main.add_command(page)
 main.add_command(shop_report)
 main.add_command(shops)
 main.add_command(segments)
+main.add_command(up)
 
 if __name__ == "__main__":
     main()

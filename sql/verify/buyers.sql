@@ -89,11 +89,13 @@ known AS
         arrayExists(
             p -> p.2 > p.1 + {buyer_memory_ms:Int64} - {horizon_ms:Int64} AND first_at > 0 AND first_at <= p.1, pauses
         ) AS is_blurred,
-        arrayExists(
-            p -> p.2 > p.1 + {prospect_memory_ms:Int64} - {horizon_ms:Int64}
-                AND (first_at = 0 OR first_at > p.1),
+        arrayMax(arrayPushFront(arrayMap(
+            p -> if(
+                p.2 > p.1 + {prospect_memory_ms:Int64} - {horizon_ms:Int64} AND (first_at = 0 OR first_at > p.1),
+                p.1, 0
+            ),
             pauses
-        ) AS was_away
+        ), 0)) AS away_after
     FROM people
     LEFT JOIN bought USING (customer_id, shop_id)
     LEFT JOIN visits_of USING (customer_id, shop_id)

@@ -42,7 +42,8 @@ line AS
 ),
 spoken AS
 (
-    SELECT customer_id, shop_id, toInt32(toDate32(as_of)) AS told_day, 1 AS is_told
+    SELECT
+        customer_id, shop_id, toInt32(toDate32(as_of)) AS told_day, model_version AS told_model, 1 AS is_told
     FROM customers FINAL
     WHERE
         /* slice.sql */
@@ -118,11 +119,17 @@ SELECT
     model.3 AS model_kind,
     model.9 AS is_calibrated,
     its_partition AS partition,
+    now_ms,
     today,
+    arrayMap(o -> o.2, standing) AS order_days,
+    -- Of a profile that was told by another model than the one that is given nothing that models say is known.
+    is_told AND told_model = model.2 AS is_by_model,
+    model.6 AS lapse_chance,
     model.2 > 0 AS is_fitted,
     length(currencies) > 4 AS has_many_currencies,
     length(ranked_names) > 12 AS has_many_names,
-    was_away,
+    away_after,
+    away_after > 0 AS was_away,
     -- And not before orders and sessions are settled.
     greatest(
         greatest(seen_ms, multiIf(is_buyer, standing[-1].1, notEmpty(placed), placed[-1].1, 0))

@@ -14,10 +14,13 @@ from typing import Any, Final, NamedTuple
 from clickhouse_connect.driver.client import Client
 
 from streams.adapters.clickhouse import StoreError, sql_dir
+from streams.adapters.segment_sql import segment_sql
 from streams.domain.crawlers import is_crawler
 from streams.domain.lapse import BetaGeometric, ModifiedBetaGeometric, PersonalRhythm
 from streams.domain.outlook import DEFAULT_MODEL, ShopModel
 from streams.domain.policy import DAY, Policy
+from streams.domain.ready_made import READY_MADE
+from streams.domain.segment_rules import RuleSet
 
 #: Partitions of the table `events`.
 _PARTS: Final = 8
@@ -26,10 +29,12 @@ _SLICE_EVENTS: Final = 500_000
 _SAMPLES: Final = 20
 #: What is compared, each by a file of sql/verify; and what one row of it is.
 _SESSIONS: Final = {"sessions": "session"}
-_BUYERS: Final = {"customers": "profile", "transitions": "transition"}
+_BUYERS: Final = {"customers": "profile", "transitions": "transition", "segments": "membership"}
 _LOSSES: Final = {"purchases": "purchase", "item_days": "item of a day", "leaks": "leak", "reasons": "reason"}
 #: For these, orders in all shops count.
 _EVERYWHERE: Final = frozenset({"item_days", "leaks", "reasons"})
+#: In ``segments.sql``: where the rules are put.
+_RULES: Final = "/* rules */"
 #: In place of a model that is not given: of a version that no row has.
 _UNKNOWN: Final = ShopModel(version=(1 << 63) - 1)
 
@@ -59,7 +64,8 @@ class Finding:
 
 class Compared(NamedTuple):
     """How the rows of one table compare. rows: judged; open: not judged: sessions that had not closed by the
-    watermark, what rests on them, and customers of whom the raw events do not say what the stream remembered.
+    watermark, what rests on them, and customers of whom the raw events do not say what the stream remembered,
+    nor whether they must be in a segment.
     """
 
     rows: int
@@ -111,6 +117,7 @@ def verify(
     watermark: int | None = None,
     broker_counts: Mapping[tuple[str, int], int] | None = None,
     models: Mapping[str, ShopModel] | None = None,
+    segments: RuleSet | None = None,
 ) -> VerifyReport:
     """Compare what is published with the raw events, once everything that was sent has been stored.
 
@@ -119,7 +126,8 @@ def verify(
     Days are those of each shop's calendar, so all is asked once for each zone that `shops` has.
     ``broker_counts``: records ever written to each (input topic, partition); compared with `received`.
     ``models``: the newest that were published, by shop; "" is for shops without one of their own. What
-    follows from a model that is not given is not judged.
+    follows from a model that is not given is not judged. ``segments``: the rules that were published, the
+    ready-made ones if none were. Who is still to be looked at by them is not judged.
     Raises StoreError if raw events are not stored.
     """
     conservation, leaks = _conservation(client, broker_counts)
@@ -137,19 +145,22 @@ def verify(
             _SESSIONS | (_BUYERS if policy.buyers else {}) | (_LOSSES if policy.losses else {})
         ).items()
     }
+    queries = {name: text(f"compare_{name}") for name in compared}
+    if "segments" in queries:
+        queries["segments"], told = with_rules(queries["segments"], segments or READY_MADE.rule_set)
+        meaning |= told
     for part in range(0, _PARTS, step):
         for sub in range(subs):
             meaning |= {"parts": list(range(part, part + step)), "sub": sub, "subs": subs}
             meaning["bot_agents"] = _bot_agents(client, meaning)
             for name, table in compared.items():
-                query = text(f"compare_{name}")
                 for zone in zones:
                     meaning |= {
                         "zone": zone,
                         "is_listed": int(zone != policy.zone),
                         "everywhere": int(name in _EVERYWHERE),
                     }
-                    table.add(next(iter(client.query(query, parameters=meaning).named_results())))
+                    table.add(next(iter(client.query(queries[name], parameters=meaning).named_results())))
     return VerifyReport(
         {name: table.compared() for name, table in compared.items()},
         tuple(sample for table in compared.values() for sample in table.samples[:_SAMPLES]),
@@ -195,10 +206,23 @@ def fitted_shops(client: Client) -> list[str]:
     return [shop_id for (shop_id,) in rows]
 
 
+def are_rules_published(client: Client) -> bool:
+    """Whether anybody has been looked at by other rules of segments than the ready-made ones."""
+    rows = client.query("SELECT count() FROM segment_runs WHERE rules_version > 0").result_rows
+    return bool(rows[0][0])
+
+
 def text(name: str) -> str:
     """The query of that name in ``sql/verify``, with its parts in their places."""
     query = (sql_dir() / "verify" / f"{name}.sql").read_text().rstrip()
     return re.sub(r"/\* (\w+)\.sql \*/", lambda part: text(part[1]), query)
+
+
+def with_rules(query: str, rules: RuleSet) -> tuple[str, dict[str, Any]]:
+    """``query``, that holds ``segments.sql``, with the rules in their place; and its parameters for them."""
+    said = segment_sql(rules)
+    meaning = {"words": said.words, "silences": said.silences, "rules_version": rules.version}
+    return query.replace(_RULES, said.expression), meaning
 
 
 def parameters(policy: Policy, models: Mapping[str, ShopModel]) -> dict[str, Any]:
