@@ -38,7 +38,8 @@ _POLICY_DEFAULTS = {f.name: f.default for f in fields(Policy)}
 _POLICY_VALUES = tuple(name for name in _POLICY_DEFAULTS if name not in _POLICY_DURATIONS)
 
 
-_KEY_FILE = "EBBTIDE_CUSTOMER_KEY_FILE"
+#: Settings that may also be in a file, which a variable of the same name with _FILE says.
+_SECRETS = ("customer_key", "page_token", "sasl_password", "clickhouse")
 #: A key that can be guessed hides nobody.
 _SHORTEST_KEY = 16
 
@@ -104,6 +105,9 @@ class Settings:
     #: Hooks over plain http as well; for development.
     hooks_insecure: bool = False
 
+    #: What lets into the page; without one it is for this machine alone.
+    page_token: str = field(default="", repr=False)
+
     policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
@@ -135,12 +139,13 @@ class Settings:
             text = env.get(f"EBBTIDE_{name.upper()}")
             if text is not None:
                 values[name] = _parse(name, text, spec.default)
-        if path := env.get(_KEY_FILE):
-            # A child has both: the file's name from its parent's environment, and what is in it.
-            secret = _secret(_KEY_FILE, path)
-            if (values.get("customer_key") or secret) != secret:
-                raise SettingsError(f"EBBTIDE_CUSTOMER_KEY and {_KEY_FILE} are both set, and differ")
-            values["customer_key"] = secret
+        for name in _SECRETS:
+            variable = f"EBBTIDE_{name.upper()}"
+            if path := env.get(f"{variable}_FILE"):
+                secret = _secret(f"{variable}_FILE", path)
+                if (values.get(name) or secret) != secret:
+                    raise SettingsError(f"{variable} and {variable}_FILE are both set, and differ")
+                values[name] = secret
         policy_values: dict[str, Any] = {}
         for name in _POLICY_DURATIONS:
             text = env.get(f"EBBTIDE_{name.upper()}")
@@ -166,6 +171,8 @@ class Settings:
             for f in fields(self)
             if f.name != "policy"
         }
+        # What was in a file is said itself: another may have been given in its place.
+        env |= {f"EBBTIDE_{name.upper()}_FILE": "" for name in _SECRETS}
         for name in _POLICY_DURATIONS:
             env[f"EBBTIDE_{name.upper()}"] = f"{getattr(self.policy, name)}ms"
         for name in _POLICY_VALUES:
@@ -180,7 +187,8 @@ class Settings:
 def unknown_variables(env: Mapping[str, str]) -> list[str]:
     """Names in ``env`` that look like settings and are none: misspelt, or of another release."""
     known = {f"EBBTIDE_{name.upper()}" for name in _POLICY_DEFAULTS}
-    known |= {f"EBBTIDE_{f.name.upper()}" for f in fields(Settings) if f.name != "policy"} | {_KEY_FILE}
+    known |= {f"EBBTIDE_{f.name.upper()}" for f in fields(Settings) if f.name != "policy"}
+    known |= {f"EBBTIDE_{name.upper()}_FILE" for name in _SECRETS}
     # The tests have variables of their own.
     mine = (name for name in env if name.startswith("EBBTIDE_") and not name.startswith("EBBTIDE_TEST_"))
     return sorted(set(mine) - known)

@@ -39,14 +39,17 @@ class Workers:
 
     def __enter__(self) -> Self:
         for role in self._roles:
-            command = [sys.executable, "-m", "streams.cli", "worker", "--agents", role, PARENT_FLAG]
-            log = None if self._log_dir is None else (self._log_dir / f"{role}.log").open("ab")
-            self._processes[role] = subprocess.Popen(
-                command, env=self._env, stdin=subprocess.PIPE, stdout=log, stderr=log
-            )
-            if log is not None:
-                log.close()
+            self._start(role)
         return self
+
+    def _start(self, role: str) -> None:
+        command = [sys.executable, "-m", "streams.cli", "worker", "--agents", role, PARENT_FLAG]
+        log = None if self._log_dir is None else (self._log_dir / f"{role}.log").open("ab")
+        self._processes[role] = subprocess.Popen(
+            command, env=self._env, stdin=subprocess.PIPE, stdout=log, stderr=log
+        )
+        if log is not None:
+            log.close()
 
     def __exit__(
         self, _type: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
@@ -60,6 +63,21 @@ class Workers:
             if code is not None:
                 where = "" if self._log_dir is None else f"; its log is {self._log_dir / f'{role}.log'}"
                 raise WorkerError(f"the {role} worker ended with exit code {code}{where}")
+
+    def pid(self, role: str) -> int:
+        """The process id of the worker of that role."""
+        return self._processes[role].pid
+
+    def ended(self) -> dict[str, int]:
+        """Exit codes of those that have ended, by role; below zero: the signal that ended it."""
+        codes = {role: process.poll() for role, process in self._processes.items()}
+        return {role: code for role, code in codes.items() if code is not None}
+
+    def start_again(self, role: str) -> None:
+        """Start the worker of that role anew, after it has ended."""
+        if (pipe := self._processes[role].stdin) is not None:
+            pipe.close()
+        self._start(role)
 
     def wait(self, stopped: Callable[[], bool]) -> None:
         """Return when ``stopped`` says so; WorkerError when a worker ends before."""

@@ -30,6 +30,7 @@ from streams.adapters.shop_report import (
 from streams.commands import options
 from streams.commands.errors import told
 from streams.commands.kept import clickhouse_url
+from streams.domain.policy import Policy
 from streams.settings import Settings
 
 #: Beside a cycle of more than a year there is hardly one before.
@@ -107,7 +108,7 @@ def shop_report(
         explained(Endpoint.parse(url), "reading the report"),
     ):
         day = None if until is None else until.date()
-        report = _read(client, settings, shop, days, day, guests)
+        report = read_report(client, settings.policy, shop, days, day, guests)
         start = None if any(figure.value for figure in report.figures) else first_day(client, shop)
     if start is not None and not report.cycle.since <= start <= report.cycle.until:
         click.echo(words["nothing here"].format(day=start.isoformat()), err=True)
@@ -123,10 +124,14 @@ def shop_report(
         show(Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH), report, words, with_bots, items)
 
 
-def _read(
-    client: Client, settings: Settings, shop: str, days: int, until: date | None, guests: str
+def read_report(
+    client: Client, policy: Policy, shop: str, days: int, until: date | None, guests: str = ""
 ) -> ShopReport:
-    card = shop_card(client, shop, settings.policy.zone)
-    ended = complete_until(client, card.zone, settings.policy.gap)
+    """The report of ``days`` days, of which the last is ``until``: if None, the last that is over.
+
+    guests: how ids begin that are left out, or empty.
+    """
+    card = shop_card(client, shop, policy.zone)
+    ended = complete_until(client, card.zone, policy.gap)
     last = until or ended or datetime.now(ZoneInfo(card.zone)).date()
     return read_shop_report(client, card, Cycle.ending(last, days), ended, guests)

@@ -284,7 +284,12 @@ class Watch:
     def _look_at_health(self, minute: int, out: Outcome) -> tuple[Standing, Doubt | None]:
         state, rule = self.state, self._rules.health
         counts = state.counts.pop(minute, {})
-        state.counts = {at: each for at, each in state.counts.items() if at > minute}
+        # Of minutes passed over; a look at all that are to come would be dear to who is far behind.
+        if minute - state.judged <= len(state.counts):
+            for passed in range(state.judged + 1, minute):
+                state.counts.pop(passed, None)
+        else:
+            state.counts = {at: each for at, each in state.counts.items() if at > minute}
         sessions, bots = counts.pop(SESSIONS, (0, 0))
         lag = None if self._wall is None else self._wall / SECOND - (minute + 1) * _MINUTE_S
         beat = Beat(

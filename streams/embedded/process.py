@@ -35,6 +35,11 @@ def free_port() -> int:
         return port
 
 
+def how_ended(code: int) -> str:
+    """A process's exit code in words."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
 def _die_with_parent() -> Callable[[], None] | None:
     """What a Linux child runs before exec so that it is killed when this process dies, however it dies."""
     if sys.platform != "linux":
@@ -82,6 +87,11 @@ class ServerProcess:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def end(self) -> str | None:
+        """How it ended by itself, in words; None while it runs, or when it was stopped."""
+        code = None if self._process is None else self._process.poll()
+        return None if code is None else how_ended(code)
 
     def spawn(self, port: int | None = None) -> None:
         """Starts the process without waiting for it, on ``port`` or a free one."""

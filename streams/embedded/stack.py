@@ -46,6 +46,11 @@ class EmbeddedStack:
         """``http://default@127.0.0.1:PORT/ebbtide``"""
         return self.database.url
 
+    @property
+    def reader(self) -> str:
+        """ClickHouse's address for who only reads."""
+        return self.database.url
+
     def start(self) -> None:
         """Starts both and returns when both answer; neither is left running if one does not."""
         try:

@@ -37,6 +37,8 @@ _MAX_IN_FLIGHT: Final = 64
 _STRIDE: Final = 500
 #: Keys whose partition is remembered, at most.
 _MAX_KEYS: Final = 200_000
+#: Seconds between two ticks of a pace.
+_PACED_TICK_S: Final = 0.5
 #: Batches that are not full yet go out after this many seconds.
 _LINGER_S: Final = 0.2
 
@@ -88,6 +90,16 @@ class TickPlan:
     deadline_s: float = 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """From the event time ``after`` (ms since 1970 UTC) on, a record goes out when its time has come: by a
+    clock that starts there, goes ``speed`` times as fast as ours until it has caught up, and with it from
+    then on. It ticks twice a second."""
+
+    after: int
+    speed: float
+
+
 #: Called with (records sent, share of the source read).
 Progress = Callable[[int, float], None]
 
@@ -99,11 +111,12 @@ async def replay(
     ticks: TickPlan | None = None,
     progress: Progress | None = None,
     rate: float | None = None,
+    pace: Pace | None = None,
 ) -> ReplayReport:
     """Send every record of the source, wait until the broker has them all, then drain.
 
     ticks: None sends no tick at all, for a deployment that ticks by the wall clock.
-    rate: records a second, at most; None is as fast as it goes.
+    rate: records a second, at most; None is as fast as it goes. pace: None is without a clock.
     The topics must exist. SettingsError for unusable security settings, ReplayError where the broker cannot
     be reached or refuses, SourceError where the source ends in one; the records before it are sent
     nevertheless.
@@ -121,7 +134,7 @@ async def replay(
         await producer.stop()
         raise ReplayError(f"the Kafka broker at {settings.kafka} cannot be reached: {exc}") from None
     try:
-        run = _Run(producer, settings, ticks, progress, rate)
+        run = _Run(producer, settings, ticks, progress, rate, pace)
         await run.check_topics()
         try:
             await run.send_all(source)
@@ -144,6 +157,7 @@ class _Run:
         ticks: TickPlan | None,
         progress: Progress | None,
         rate: float | None,
+        pace: Pace | None,
     ) -> None:
         self.producer = producer
         self.settings = settings
@@ -151,6 +165,10 @@ class _Run:
         self.tick_every = ticks.every if ticks is not None else None
         self.progress = progress
         self.rate = rate
+        self.pace = pace
+        #: Of our clock, seconds: when the pace's began.
+        self.paced_since: float | None = None
+        self.next_paced_tick = 0.0
         self.report = ReplayReport()
         self.started = time.monotonic()
         self.open: dict[tuple[str, int], Any] = {}
@@ -182,7 +200,12 @@ class _Run:
         next_look = stride
         next_tick = self.tick_every
         flushed_at = time.monotonic()
+        paced_after = self.pace.after if self.pace is not None else LATEST_MS
         for topic, key, value, at in source:
+            if at is not None and at > paced_after and highest < at <= latest and await self._waited(at):
+                self._tell(count, source)
+                now = int(time.time() * 1000)
+                latest = min(LATEST_MS - 1, now + ahead)
             if key is None:
                 partition = count % partitions
             else:
@@ -305,6 +328,25 @@ class _Run:
         if wait > 0:
             await self._flush()
             await asyncio.sleep(wait)
+
+    async def _waited(self, at: int) -> bool:
+        """Wait until ``at`` has come by the pace's clock, and tick meanwhile; whether it had not."""
+        assert self.pace is not None
+        if self.paced_since is None:
+            self.paced_since = time.time()
+        due = max(self.paced_since + (at - self.pace.after) / 1000 / self.pace.speed, at / 1000)
+        waited = False
+        while (wait := due - time.time()) > 0:
+            waited = True
+            await self._flush()
+            await asyncio.sleep(min(wait, _PACED_TICK_S))
+            now = time.time()
+            if now >= self.next_paced_tick:
+                self.next_paced_tick = now + _PACED_TICK_S
+                await self._settle()
+                reached = self.pace.after + int((now - self.paced_since) * 1000 * self.pace.speed)
+                await self._tick(min(at, reached, int(now * 1000)))
+        return waited
 
     def _tell(self, count: int, source: Source | Iterable[SourceRecord]) -> None:
         if self.progress is not None:
