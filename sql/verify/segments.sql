@@ -85,7 +85,8 @@ asked AS
         toInt128(monetary * 10000) AS net,
         toInt128(average_order_value * 10000) AS average,
         if(is_buyer, silent, NULL) AS recency,
-        greatest(today - next_order_day, 0) AS overdue,
+        -- `greatest` passes over nulls.
+        if(isNull(next_order_day), NULL, greatest(today - next_order_day, 0)) AS overdue,
         now_ms - last_visit AS since_visit,
         now_ms - last_order_at AS since_order,
         -- Of today, not of the day that a profile was told.

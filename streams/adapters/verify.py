@@ -7,7 +7,7 @@ of the customers after the other, so that its memory is bounded however many eve
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -118,16 +118,18 @@ def verify(
     broker_counts: Mapping[tuple[str, int], int] | None = None,
     models: Mapping[str, ShopModel] | None = None,
     segments: RuleSet | None = None,
+    tables: Collection[str] | None = None,
 ) -> VerifyReport:
     """Compare what is published with the raw events, once everything that was sent has been stored.
 
     Judges the sessions that had closed by their partition's watermark, or by ``watermark`` (ms) if given, and
-    what rests on them; customers and transitions by their partition's watermark, which is what they speak of.
-    Days are those of each shop's calendar, so all is asked once for each zone that `shops` has.
+    what rests on them; customers, transitions and segments by their partition's watermark, which is what they
+    speak of. Days are those of each shop's calendar, so all is asked once for each zone that `shops` has.
     ``broker_counts``: records ever written to each (input topic, partition); compared with `received`.
     ``models``: the newest that were published, by shop; "" is for shops without one of their own. What
     follows from a model that is not given is not judged. ``segments``: the rules that were published, the
-    ready-made ones if none were. Who is still to be looked at by them is not judged.
+    ready-made ones if none were. Who is still to be looked at by them is not judged. ``tables``: the names of
+    those to compare; None for all that the policy has filled.
     Raises StoreError if raw events are not stored.
     """
     conservation, leaks = _conservation(client, broker_counts)
@@ -144,10 +146,12 @@ def verify(
         for table, row_name in (
             _SESSIONS | (_BUYERS if policy.buyers else {}) | (_LOSSES if policy.losses else {})
         ).items()
+        if tables is None or table in tables
     }
     queries = {name: text(f"compare_{name}") for name in compared}
     if "segments" in queries:
-        queries["segments"], told = with_rules(queries["segments"], segments or READY_MADE.rule_set)
+        rules = READY_MADE.rule_set if segments is None else segments
+        queries["segments"], told = with_rules(queries["segments"], rules)
         meaning |= told
     for part in range(0, _PARTS, step):
         for sub in range(subs):

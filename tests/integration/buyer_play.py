@@ -24,6 +24,8 @@ from streams.domain.events import Cart, Favorite, Input, Order, OrderLine, Visit
 from streams.domain.facts import ActionFact, ProfileFact, SessionFact, TransitionFact
 from streams.domain.loss_facts import ItemDaysFact, LeakFact, PurchaseFact, ReasonFact, SegmentFact
 from streams.domain.policy import DAY, HOUR, MINUTE, Policy
+from streams.domain.ready_made import READY_MADE
+from streams.domain.segments import Rules
 from streams.domain.state import header
 from streams.domain.visitor import LATE, advance
 from streams.settings import Settings
@@ -122,12 +124,14 @@ def _order(order_id: str, say: Any, chance: random.Random) -> None:
 @dataclass
 class Play:
     """One partition: what was told of whom, and the watermark it has come to. ``lag``: how far the watermark
-    is behind the clock, so that events after it are known. ``zones``: of shops that have one of their own."""
+    is behind the clock, so that events after it are known. ``zones``: of shops that have one of their own.
+    ``rules``: of segments, in force from the beginning."""
 
     partition: int
     lag: int = 0
     policy: Policy = POLICY
     zones: Mapping[str, str] = field(default_factory=dict)
+    rules: Rules = READY_MADE
     events: list[Input] = field(default_factory=list)
     refused: list[tuple[Input, int]] = field(default_factory=list)
     facts: list[Any] = field(default_factory=list)
@@ -186,7 +190,13 @@ class Play:
     def _advance(self, customer: str, inputs: Sequence[Input]) -> None:
         policies = {shop: replace(self.policy, zone=zone) for shop, zone in self.zones.items()}
         context = Context(
-            self.watermark, self.policy, self._batch, self._batch - 1, self._done, policies=policies
+            self.watermark,
+            self.policy,
+            self._batch,
+            self._batch - 1,
+            self._done,
+            policies=policies,
+            rules=self.rules,
         )
         result = advance(customer, self._states.pop(customer, None), inputs, context)
         if result.stored is not None:
