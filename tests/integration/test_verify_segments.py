@@ -151,7 +151,8 @@ def test_what_the_engine_tells_is_what_the_raw_events_say_by_every_kind_of_rule(
 ) -> None:
     """However late, twice and out of order events came, and whatever was refused."""
     assert judged.rows > 1_000
-    assert 0 < judged.open < judged.rows / 8
+    # The last batch reaches beyond the watermark, so of some it is not known yet.
+    assert 0 < judged.open < judged.rows / 2
     assert {name for name, members in played.members().items() if members} == set(ASKED)
 
 
