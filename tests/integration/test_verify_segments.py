@@ -37,7 +37,7 @@ ASKED: Final[dict[str, Any]] = {
     "no-tier": {"all": ["tier == null", "r_score == null", "m_score != 2", {"not": "f_score >= 4"}]},
     "band": {"any": ["price_band == 1", "usual_gap_days >= 20.5"]},
     "doubtful": {"all": ["p_alive < 0.8", {"not": "p_return_90d >= 0.4"}]},
-    "sure": "p_alive in [0.8, 0.79]",
+    "sure": "p_alive in [0.8, 0.79, 0.78, 0.77, 0.76, 0.75, 0.74]",
     "expected": {"any": ["expected_orders_90d >= 1.25", "usual_gap_days == null"]},
     "due": {"all": ["overdue_days == 0", "recency_days >= 5"]},
     "second-day": "purchase_days in [2, 4]",
