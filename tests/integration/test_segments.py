@@ -41,9 +41,13 @@ segments:
 
 
 def run(*args: str, settings: Settings | None = None) -> Result:
+    return ebbtide("segments", *args, settings=settings)
+
+
+def ebbtide(*args: str, settings: Settings | None = None) -> Result:
     clean: dict[str, str | None] = {name: None for name in os.environ if name.startswith("EBBTIDE_")}
     env = clean | (settings.to_env() if settings is not None else {})
-    return CliRunner().invoke(main, ["segments", *args], env=env, catch_exceptions=False)
+    return CliRunner().invoke(main, list(args), env=env, catch_exceptions=False)
 
 
 def test_a_file_is_read_and_comes_back_from_its_own_text() -> None:
@@ -160,6 +164,8 @@ def test_an_edit_reaches_everyone_and_events_go_on_by_it(
     shown = run("status", settings=settings)
     assert shown.exit_code == 0
     assert "2 of 2 partitions have ended" in shown.output
+    # Judged by the rules that were published last.
+    assert "10 segments, 0 missing, 0 extra, 0 different" in ebbtide("verify", settings=settings).output
 
 
 def test_a_publication_that_was_cut_is_found_and_mended(kafka: str, clickhouse: str) -> None:
