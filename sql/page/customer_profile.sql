@@ -18,5 +18,6 @@ SELECT
     c.preferred_categories AS preferred_categories,
     toDateTime(c.last_seen_at, 'UTC') AS last_seen_at
 FROM customers AS c FINAL
-WHERE c.customer_id = {customer:String} AND ({shop:String} = '' OR c.shop_id = {shop:String})
+PREWHERE c.customer_id = {customer:String}
+WHERE {shop:String} = '' OR c.shop_id = {shop:String}
 ORDER BY shop_id

@@ -13,6 +13,7 @@ SELECT
     s.currency AS currency,
     s.recovered AS recovered
 FROM sessions AS s FINAL
-WHERE s.customer_id = {customer:String} AND ({shop:String} = '' OR s.shop_id = {shop:String})
+PREWHERE s.customer_id = {customer:String}
+WHERE {shop:String} = '' OR s.shop_id = {shop:String}
 ORDER BY started_at DESC, shop_id
 LIMIT 50

@@ -68,26 +68,33 @@ traffic AS
     FROM looked
     GROUP BY shop_id, item_id
 ),
-ordered AS
+in_cycle_orders AS
+(
+    SELECT shop_id, customer_id, day, currency, lines
+    FROM purchases FINAL
+    WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since AND {until:Date32}
+        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
+),
+-- Who ordered in the cycle, and also on the 365 days before their first order in it.
+old_buyers_of AS
 (
     SELECT
         shop_id, customer_id,
         minIf(day, day >= since) AS first_order_day,
-        arrayExists(d -> d BETWEEN first_order_day - 365 AND first_order_day - 1, groupArray(day)) AS is_old,
-        groupArrayIf((currency, lines), day >= since) AS baskets
+        arrayExists(d -> d BETWEEN first_order_day - 365 AND first_order_day - 1, groupArray(day)) AS is_old
     FROM purchases FINAL
     WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - 365 AND {until:Date32}
         AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
     GROUP BY shop_id, customer_id
-    HAVING notEmpty(baskets)
+    HAVING countIf(day >= since) > 0 AND is_old
 ),
 currencies AS
 (
     SELECT shop_id, argMax(currency, (weight, currency)) AS shop_currency
     FROM
     (
-        SELECT shop_id, toNullable(toString(arrayJoin(baskets).1)) AS currency, count() AS weight
-        FROM ordered
+        SELECT shop_id, toNullable(toString(o.currency)) AS currency, count() AS weight
+        FROM in_cycle_orders AS o
         GROUP BY shop_id, currency
         UNION ALL
         -- What the shop says outweighs any count.
@@ -109,13 +116,13 @@ sold AS
     FROM
     (
         SELECT
-            o.shop_id AS shop_id, o.customer_id AS customer_id, o.is_old AS is_old,
-            arrayJoin(o.baskets) AS basket,
-            ifNull(basket.1 = c.shop_currency, false) AS is_main,
-            arrayJoin(basket.2) AS line,
+            o.shop_id AS shop_id, o.customer_id AS customer_id,
+            (o.shop_id, o.customer_id) IN (SELECT shop_id, customer_id FROM old_buyers_of) AS is_old,
+            ifNull(o.currency = c.shop_currency, false) AS is_main,
+            arrayJoin(o.lines) AS line,
             line.item_id AS item_id, line.category AS line_category,
             line.gross AS gross, line.discount AS discount, line.net AS net
-        FROM ordered AS o
+        FROM in_cycle_orders AS o
         LEFT JOIN currencies AS c USING (shop_id)
     )
     GROUP BY shop_id, item_id

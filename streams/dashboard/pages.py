@@ -114,8 +114,8 @@ PAGES: Final[dict[str, tuple[Panel, ...]]] = {
             "reasons",
             "reasons",
             (
-                chart(lambda rows, words: charts.bars(rows, ("kind", "reason"), "losses", words), 300),
-                table("kind reason losses customers share score"),
+                chart(lambda rows, words: charts.bars(rows, ("kind", "own_reason"), "losses", words), 300),
+                table("kind own_reason losses share score"),
             ),
         ),
     ),

@@ -81,7 +81,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "loss alerts": ("Spikes in loss", "流失突增"),
     "destinations": ("Shops they bought in", "流向店铺"),
     "flows": ("From shop and category to shop", "店铺与类目流向"),
-    "reasons": ("Why they left", "流失原因"),
+    "reasons": ("Why they left, by their own evidence", "流失原因（按自身证据）"),
     "item_loss": ("Items by visitors lost", "商品流失"),
     "item_days": ("This item, day by day", "该商品每日"),
     "leak_flows": ("What was bought in its place", "去向商品"),
@@ -139,6 +139,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "category": ("category", "类目"),
     "kind": ("kind", "类型"),
     "reason": ("reason", "原因"),
+    "own_reason": ("reason", "原因"),
     "losses": ("losses", "流失数"),
     "customers": ("customers", "顾客"),
     "share": ("share", "占比"),
@@ -212,6 +213,9 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "records": ("records", "记录"),
     "latest": ("latest", "最近"),
     "detail": ("detail", "说明"),
+    "bots": ("bots", "机器人"),
+    "bought": ("bought it", "购买"),
+    "visitors_before": ("visitors before", "上期访客"),
     "endpoint": ("endpoint", "端点"),
     "deliveries": ("deliveries", "通知数"),
     "attempts": ("attempts", "尝试"),
@@ -269,7 +273,18 @@ _SHARES: Final = frozenset(
 _AMOUNTS: Final = frozenset({"monetary", "cart_value", "revenue", "revenue_per_visitor"})
 #: Columns whose text is one of a few words.
 _CLOSED: Final = frozenset(
-    {"stage", "from_stage", "to_stage", "cause", "reason", "kind", "status", "severity", "outcome"}
+    {
+        "stage",
+        "from_stage",
+        "to_stage",
+        "cause",
+        "reason",
+        "own_reason",
+        "kind",
+        "status",
+        "severity",
+        "outcome",
+    }
     | {"lost_stage", "role"}
 )
 

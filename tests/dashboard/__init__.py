@@ -1,0 +1,1 @@
+"""The page: without a browser here, in one in tests/browser."""

@@ -1,0 +1,206 @@
+"""What the page asks: every question answers, is explained, has words, and its SQL runs as it is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from streams.adapters.clickhouse import Store, StoreError, connect, migrate, sql_dir
+from streams.dashboard.asking import Answer, Asker, page_question, spelled_out
+from streams.dashboard.pages import PAGES, Panel
+from streams.dashboard.selection import LANGS, Selection, View
+from streams.dashboard.sql_text import sql_page
+from streams.dashboard.words import Words
+from streams.domain.policy import Policy
+from tests.integration.stored import store
+
+FACTS: Final = Path(__file__).parents[1] / "golden" / "queries" / "facts.json"
+PANELS: Final = [panel for panels in PAGES.values() for panel in panels]
+ASKED: Final = sorted({panel.asks for panel in PANELS} | {"reached", "shops"})
+OWN: Final = sorted(path.stem for path in (sql_dir() / "page").glob("*.sql"))
+#: 2024-03-10 00:00 UTC. The golden facts are of January to March of that year.
+REACHED: Final = 1_710_028_800_000
+_ALIKE: Final = {"shop_id": "s1", "customer_id": "c1"}
+_MINUTE: Final = {"minute": "2024-03-09 10:00", "closed": 4, "lost": 3}
+#: What the golden facts have nothing of.
+_MORE: Final[dict[str, list[dict[str, Any]]]] = {
+    "sessions": [
+        {**_ALIKE, "started_at": "2024-03-09 10:00", "lost_stage": "carted", "currency": "CNY"},
+        {**_ALIKE, "started_at": "2023-12-01 10:00", "orders": 1, "revenue": "9.0000", "currency": "EUR"},
+    ],
+    "customers": [{**_ALIKE, "stage": "lapsing", "orders": 2, "purchase_days": 2, "currency": "CNY"}],
+    "reasons": [
+        {**_ALIKE, "at": "2024-03-09 11:00", "subject_id": "0" * 32, "reason": "price", "score": 0.9}
+    ],
+    "item-days": [
+        {
+            **_ALIKE,
+            "day": "2024-03-09",
+            "items": [{"item_id": "i1", "disposition": "bought_elsewhere", "carted": True}],
+        }
+    ],
+    "segments": [
+        {**_ALIKE, "segment": "sleeping-vips", "at": "2024-03-09 12:00", "cause": "time"},
+        {**_ALIKE, "customer_id": "c2", "segment": "sleeping-vips", "at": "2024-03-09", "is_member": False},
+    ],
+    "loss-windows": [
+        {**_MINUTE, "scope": "stage", "scope_value": "carted"},
+        {**_MINUTE, "shop_id": ""},
+        {**_MINUTE, "shop_id": "s1"},
+    ],
+}
+_LETTER: Final = """
+    INSERT INTO dead_letters (topic, partition, offset, reason, detail, arrived_at, key, value)
+    VALUES ('visits', 0, 7, 'null_key', 'the record has no key', '2024-03-09 10:00:00', NULL, 'x')"""
+_DELIVERY: Final = """
+    INSERT INTO deliveries (delivery_id, endpoint, topic, status, attempts, created_at, at, error, version)
+    VALUES ('d1', 'crm', 'alerts', 'waiting', 2, '2024-03-09 10:00', '2024-03-09 10:01', 'said 503', 1)"""
+
+
+@pytest.fixture(scope="module")
+def url(clickhouse: str) -> Iterator[str]:
+    """The golden facts in a database of their own."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    url = urlunsplit(urlsplit(clickhouse)._replace(path=f"/{name}"))
+    migrate(url)
+    with closing(Store(url)) as into:
+        store(into, json.loads(FACTS.read_text()))
+        store(into, _MORE)
+    with closing(connect(url)) as client:
+        client.command(_LETTER)
+        client.command(_DELIVERY)
+    yield url
+    with closing(connect(clickhouse)) as client:
+        client.command(f"DROP DATABASE {name}")
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[Client]:
+    with closing(connect(url)) as client:
+        yield client
+
+
+_CHOICES: Final = ("shop", "item", "customer", "segment", "days")
+
+
+def parameters(name: str, **asked: str) -> dict[str, str]:
+    chosen: dict[str, Any] = {"days": 90} | {key: asked.pop(key) for key in _CHOICES if key in asked}
+    view = View(Selection("en", "loss", **chosen), REACHED, "UTC")
+    given = view.parameters() | {"kind": "loss", "gap_ms": "1800000"} | asked
+    return {parameter: given[parameter] for parameter in page_question(name).parameters}
+
+
+def ask(url: str, name: str, **chosen: str) -> Answer:
+    answer = Asker(url).ask_now(page_question(name), parameters(name, **chosen))
+    assert not answer.wrong
+    return answer
+
+
+@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("shop", ["", "s1", "it's; DROP TABLE \\'"])
+def test_the_sql_that_is_shown_gives_the_rows_that_are_shown(
+    url: str, client: Client, name: str, shop: str
+) -> None:
+    for chosen in ({"shop": shop}, {"shop": shop, "item": "i1", "customer": "c1", "segment": "vips"}):
+        answer = ask(url, name, **chosen)
+        result = client.query(spelled_out(page_question(name), parameters(name, **chosen)))
+        shown = [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+        assert repr(shown) == repr([dict(row) for row in answer.rows])
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
+def test_each_panel_has_something_to_show(url: str, panel: Panel) -> None:
+    chosen = {"shop": "s1", "item": "i1", "customer": "c1", "segment": "sleeping-vips"} | dict(panel.given)
+    shown = ask(url, panel.asks, **chosen)
+    assert shown.rows or panel.title == "pipeline alerts", "a question without an answer shows nothing"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_question_of_the_page_says_what_it_asks_its_parameters_and_its_grain(name: str) -> None:
+    text = (sql_dir() / "page" / f"{name}.sql").read_text()
+    said = dict(re.findall(r"^-- (Question|Parameters|Grain): (.*(?:\n--   .*)*)", text, re.MULTILINE))
+    assert said.keys() == {"Question", "Parameters", "Grain"}
+    for parameter in page_question(name).parameters:
+        assert re.search(rf"\b{parameter}\b", said["Parameters"]), f"{parameter} is not explained"
+
+
+def test_no_question_of_the_page_is_asked_by_nobody() -> None:
+    marks = {panel.marks[0] for panel in PANELS if panel.marks}
+    assert set(OWN) == {name for name in set(ASKED) | marks if (sql_dir() / "page" / f"{name}.sql").exists()}
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_all_that_is_shown_has_a_word_in_each_language(url: str, lang: Any) -> None:
+    words = Words(lang, "UTC")
+    for page, panels in PAGES.items():
+        assert words[f"page {page}"]
+        for panel in panels:
+            assert words[panel.title]
+            assert words[panel.empty]
+            for row in ask(url, panel.asks, **{"item": "i1"} if panel.title == "item_days" else {}).rows:
+                for column, value in row.items():
+                    if column not in ("span", "currency", "summary", "customer_id"):
+                        assert words[column]
+                    assert words.cell(column, value, row)
+
+
+def test_shares_amounts_and_days_are_written_as_readers_write_them() -> None:
+    english, chinese = Words("en", "UTC"), Words("zh", "UTC")
+    assert english.cell("loss_rate", 0.12345, {}) == chinese.cell("loss_rate", 0.12345, {}) == "12.3%"
+    assert english.cell("lost", 12345, {}) == "12,345"
+    assert english.cell("value_at_risk", {"CNY": "3.5", "EUR": "20"}, {}) == "€20.00 · CN¥3.50"
+    assert chinese.cell("value_at_risk", {"CNY": "3.5"}, {}) == "¥3.50"
+    assert english.cell("monetary", "7", {"currency": None}) == "7.00"
+    assert english.cell("day", date(2026, 3, 1), {}) == "Mar 1, 2026"
+    assert chinese.cell("stage", "won_back", {}) == "回流"
+    assert english.cell("loss_rate", None, {}) == "–"
+    assert english.cell("shop_id", "", {}) == "All shops"
+
+
+def test_the_page_about_an_sql_shows_it_and_what_it_gives(url: str) -> None:
+    given = {"of": "/en/items?shop=s1", "reached": str(REACHED), "column": "lost"}
+
+    async def both() -> tuple[str, str]:
+        asker, policy = Asker(url), Policy()
+        return (
+            await sql_page(asker, policy, "en", "figures", given),
+            await sql_page(asker, policy, "zh", "items", {**given, "of": "/en/items?shop=%3Cscript%3E"}),
+        )
+
+    english, hostile = asyncio.run(both())
+    assert "s.shop_id = &#x27;s1&#x27;" in english
+    assert "<code>lost</code>" in english
+    assert 'href="/en/items?shop=s1"' in english
+    assert "<script>" not in hostile
+
+
+@pytest.mark.parametrize("name", ["nothing", "../migrations/0001_sessions", "figures; DROP"])
+def test_no_other_file_is_shown(name: str) -> None:
+    with pytest.raises(StoreError, match="asks no question"):
+        page_question(name)
+
+
+def test_one_answer_serves_all_who_ask_meanwhile(url: str) -> None:
+    async def together() -> list[Answer]:
+        asker = Asker(url)
+        return await asyncio.gather(*(asker.ask("ingest", {}) for _ in range(20)))
+
+    answers = asyncio.run(together())
+    assert len({id(answer) for answer in answers}) == 1
+
+
+def test_a_clickhouse_that_is_away_is_said_and_asked_again() -> None:
+    asker = Asker("http://default@127.0.0.1:9/ebbtide")
+    assert "cannot be reached" in asker.ask_now(page_question("ingest"), {}).wrong
+    assert "cannot be reached" in asker.ask_now(page_question("ingest"), {}).wrong
