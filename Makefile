@@ -15,7 +15,7 @@ PYTHON ?=
 UV_VENV := .cache/uv
 LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test lint types contracts schemas unit chaos bench bench-lapse bench-reasons bench-segments bench-alerts lock clean
+.PHONY: help setup demo test lint types contracts schemas unit chaos browser bench bench-lapse bench-reasons bench-segments bench-alerts bench-page lock clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -68,10 +68,13 @@ schemas: $(READY) ## The JSON Schemas on disk are those of the models.
 # A module's tests stay together and in order on one worker, so what they share is started once. ARGS="-n0" runs all
 # in one process, which --pdb needs; how many there are otherwise, and what may part, is said in tests/conftest.py.
 unit: $(READY) ## The tests alone, without the chaos ones, several at once.
-	$(BIN)/python -m pytest -m "not chaos" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m "not chaos and not browser" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay exact.
 	$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
+
+browser: $(READY) ## The page in headless Chromium over a running stack; screenshots go to .cache/screenshots.
+	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 bench: $(BENCH_READY) ## Throughput beside stock Faust, Quix Streams and Bytewax; state size, recovery, latency.
 	$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -84,6 +87,9 @@ bench-segments: $(READY) ## How soon segments are entered and left, and how fast
 
 bench-reasons: $(READY) ## Reasons of losses against planted causes: precision and recall of each.
 	$(BIN)/python -m tests.benchmarks.reasons $(ARGS)
+
+bench-page: $(READY) ## Each panel's query over five million sessions.
+	$(BIN)/python -m tests.benchmarks.page $(ARGS)
 
 bench-alerts: $(READY) ## Spikes in loss: false alarms, what is found of what is planted and how soon, beside others.
 	$(BIN)/python -m tests.benchmarks.alerts $(ARGS)

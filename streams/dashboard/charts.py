@@ -37,7 +37,7 @@ def _base(words: Words, legend: Iterable[str] = ()) -> Options:
         "animation": False,
         "grid": {"left": 8, "right": 16, "top": 40 if names else 16, "bottom": 8, "containLabel": True},
         "tooltip": {"trigger": "axis", "confine": True},
-        **({"legend": {"data": names, "top": 0}} if names else {}),
+        **({"legend": {"type": "scroll", "data": names, "top": 0, "left": 0, "right": 0}} if names else {}),
     }
 
 
@@ -200,7 +200,7 @@ def matrix(rows: Rows, words: Words) -> Options:
     return {
         "animation": False,
         "grid": {"left": 16, "right": 24, "top": 40, "bottom": 32, "containLabel": True},
-        "legend": {"data": [words.of_value(role) for role in roles], "top": 0},
+        "legend": {"type": "scroll", "data": [words.of_value(role) for role in roles], "top": 0},
         "tooltip": {"trigger": "item", "confine": True, "formatter": "{b}"},
         "xAxis": {
             "type": "value",

@@ -93,7 +93,7 @@ def played(kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_the_planted_truth_is_found(played: Played) -> None:
-    outcome = Outcome(read_report(played.client), verify(played.client, POLICY), 1.0)
+    outcome = Outcome(read_report(played.client), verify(played.client, POLICY, tables=()), 1.0)
     assert outcome.against(played.truth) == []
     assert played.sent.total == played.truth.events["in"]
 
@@ -287,7 +287,7 @@ def test_a_published_model_is_what_the_stream_goes_by_and_silence_is_enough(play
 
 def test_after_all_of_it_every_record_is_accounted_for(played: Played) -> None:
     def settled() -> bool:
-        return not verify(played.client, POLICY).leaks
+        return not verify(played.client, POLICY, tables=()).leaks
 
     wait_until("counts that agree with what is stored", settled, 30)
     found = verify(played.client, POLICY, models=published(played.settings).in_force)
