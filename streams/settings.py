@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, get_args
 from streams.domain.policy import Policy
 
 Ticks = Literal["wall", "off"]
+LogFormat = Literal["text", "json"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
@@ -33,6 +34,11 @@ _POLICY_DURATIONS = (
     "grievance_window",
     "bot_dwell",
 )
+_CHOICES = {
+    "ticks": get_args(Ticks),
+    "log_format": get_args(LogFormat),
+    "security_protocol": get_args(SecurityProtocol),
+}
 _POLICY_DEFAULTS = {f.name: f.default for f in fields(Policy)}
 #: Numbers and text, by their defaults' types.
 _POLICY_VALUES = tuple(name for name in _POLICY_DEFAULTS if name not in _POLICY_DURATIONS)
@@ -40,6 +46,8 @@ _POLICY_VALUES = tuple(name for name in _POLICY_DEFAULTS if name not in _POLICY_
 
 #: Settings that may also be in a file, which a variable of the same name with _FILE says.
 _SECRETS = ("customer_key", "page_token", "sasl_password", "clickhouse")
+#: What a worker can be, in the order of their ports.
+ROLES = ("customers", "sink", "shops", "hooks")
 #: A key that can be guessed hides nobody.
 _SHORTEST_KEY = 16
 
@@ -104,6 +112,10 @@ class Settings:
     hooks_allow: str = ""
     #: Hooks over plain http as well; for development.
     hooks_insecure: bool = False
+
+    #: Where workers tell of themselves, ``HOST:PORT``; a role adds its place in ROLES. Empty: nowhere.
+    metrics: str = ""
+    log_format: LogFormat = "text"
 
     #: What lets into the page; without one it is for this machine alone.
     page_token: str = field(default="", repr=False)
@@ -224,7 +236,7 @@ def _parse(name: str, text: str, default: object) -> Any:
             return float(text)
     except ValueError:
         raise SettingsError(f"{variable}={text!r} is not a {type(default).__name__}") from None
-    choices = {"ticks": get_args(Ticks), "security_protocol": get_args(SecurityProtocol)}.get(name)
+    choices = _CHOICES.get(name)
     if choices is not None and text not in choices:
         raise SettingsError(f"{variable}={text!r} must be one of {', '.join(choices)}")
     return text

@@ -33,7 +33,9 @@ from streams.adapters.kafka.lanes import Lanes
 from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
+from streams.adapters.telemetry import count_facts, count_reasons
 from streams.agents import erasing
+from streams.agents.gauges import of_customers
 from streams.agents.partition import Partition, Step
 from streams.agents.published import Take, take_models, take_rules, take_shops
 from streams.agents.rule_run import RuleRun
@@ -130,9 +132,9 @@ class Customers:
         self._topic_of = {kind: settings.topic(name) for kind, name in _TOPIC_OF.items()}
 
     @property
-    def partitions(self) -> frozenset[int]:
+    def partitions(self) -> Mapping[int, Partition]:
         """The partitions that are ours now."""
-        return frozenset(self._partitions)
+        return self._partitions
 
     def assign(self, partition: int) -> None:
         """Take over a partition whose states have been recovered: rebuild its clock and deadlines."""
@@ -330,9 +332,11 @@ class Customers:
         found: dict[str, list[Outgoing]] = {topic: [] for topic in self._topic_of.values()}
         for key, fact in facts:
             found[self._topic_of[type(fact)]].append((key, _encode(fact), _NO_HEADERS))
-        return {topic: records for topic, records in found.items() if records}
+        some = {topic: records for topic, records in found.items() if records}
+        return count_facts(self._settings.topic_prefix, some)
 
     async def _dead_letters(self, name: str, number: int, rejected: Sequence[Rejected]) -> None:
+        count_reasons(name, (r.reason for r in rejected))
         records = [(r.key, r.value, dead_letter_headers(r, name, number)) for r in rejected]
         await self._send(number, {self._settings.topic(topics.DEAD_LETTERS.name): records})
 
@@ -370,6 +374,7 @@ def register(app: WorkerApp, settings: Settings) -> Customers:
         on_revoked=revoked,
     )
     customers = Customers(settings, states, send, caught_up)
+    app.tells.append(lambda: of_customers(customers.partitions))
 
     async def work(number: int, events: Sequence[Any]) -> None:
         # Ticks last: they hold once all that came before them is acked.

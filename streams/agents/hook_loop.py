@@ -34,6 +34,7 @@ from streams.adapters.hook_facts import (
     encode_request,
 )
 from streams.adapters.hook_post import ONE_STATE
+from streams.adapters.telemetry import HOOK_ATTEMPTS
 from streams.agents.couriers import Clock, Courier, Fail
 from streams.agents.hook_partition import OLDEST_MS, Partition
 from streams.domain.deliveries import (
@@ -305,6 +306,7 @@ class Hooks:
             if known.status == "cancelled":
                 return
             result = (beside if extra else after)(known, answer, now)
+            HOOK_ATTEMPTS.labels(result.endpoint, result.status).inc()
             partition.put(result)
             if result.status == "delivered":
                 self._arrived(partition, result)

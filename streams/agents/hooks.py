@@ -21,6 +21,7 @@ from streams.adapters.kafka.producing import send_records
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.worker import WorkerApp
 from streams.adapters.webhook_guard import Guard
+from streams.agents.gauges import of_hooks
 from streams.agents.hook_loop import READ, Hooks, Outgoing
 from streams.domain.alert_rules import AlertRules
 from streams.domain.hook_state import is_stale
@@ -84,6 +85,7 @@ def register(app: WorkerApp, settings: Settings) -> Hooks:
     )
     routing = Routing(rules, settings.policy.zone)
     hooks = Hooks(routing, posts, rows, send, now_ms, app.crash, settings.partitions)
+    app.tells.append(lambda: of_hooks(hooks))
 
     async def work(number: int, events: Sequence[Any]) -> None:
         await hooks.handle(number, [(names[event.message.topic], event.value) for event in events])

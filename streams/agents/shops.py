@@ -42,7 +42,9 @@ from streams.adapters.shop_minutes import (
     decode_told,
     encode_told,
 )
+from streams.adapters.telemetry import ALERTS, WINDOWS
 from streams.agents.customers import Bundle, CaughtUp, States
+from streams.agents.gauges import of_shops
 from streams.agents.shop_partition import COUNTED, ZONE_KEY, Outgoing, Partition, is_stale
 from streams.domain.alert_rules import AlertRules
 from streams.domain.events import Cart, Order
@@ -105,6 +107,11 @@ class Shops:
         return frozenset(self._partitions)
 
     @property
+    def held(self) -> Iterable[Partition]:
+        """What is held of each of them."""
+        return self._partitions.values()
+
+    @property
     def waiting(self) -> list[int]:
         """Partitions that have been told a watermark which does not hold yet: other records come first."""
         return [number for number, partition in self._partitions.items() if partition.clock.waits]
@@ -140,6 +147,9 @@ class Shops:
         outgoing += [
             (topics.ALERTS.name, number, fact.shop_id.encode(), _encode(fact)) for fact in out.alerts
         ]
+        WINDOWS.inc(len(out.windows))
+        for alert in out.alerts:
+            ALERTS.labels(alert.kind, alert.status).inc()
         everyone = range(self._settings.partitions)
         for memory in out.level:
             level = encode_told(LevelTold(memory))
@@ -270,6 +280,7 @@ def register(app: WorkerApp, settings: Settings) -> Shops:
         on_revoked=revoked,
     )
     shops = Shops(settings, rules, states, send, caught_up)
+    app.tells.append(lambda: of_shops(shops.held))
 
     async def work(number: int, events: Sequence[Any]) -> None:
         # The watermark last: it holds once all that came before it is acked.

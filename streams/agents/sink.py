@@ -27,6 +27,8 @@ from streams.adapters.erasing import Eraser, Erasure, decode_erased, erased_rows
 from streams.adapters.kafka.everywhere import read_everywhere
 from streams.adapters.kafka.worker import WorkerApp
 from streams.adapters.rows import TABLES, RowMaker
+from streams.adapters.telemetry import SINK_RETRIES, SINK_ROWS, SINK_SECONDS, timed
+from streams.agents.gauges import of_sink, why_sink_is_unready
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -150,6 +152,11 @@ class Sink:
         """Rows taken in and not yet stored."""
         return self._rows
 
+    @property
+    def oldest_at(self) -> float | None:
+        """The monotonic time at which the oldest row that waits was taken in."""
+        return min((lane.bundles[0].taken_at for lane in self._tables if lane.bundles), default=None)
+
     async def put(self, bundle: Bundle) -> None:
         """Take ``bundle`` in; waits while the bound on waiting rows or bytes is reached."""
         while self._full():
@@ -226,6 +233,7 @@ class Sink:
         if rows.num_rows:
             await self._insert(lane.table, rows)
             self.inserted[lane.table] += rows.num_rows
+            SINK_ROWS.labels(lane.table).inc(rows.num_rows)
         for bundle in bundles:
             lane.drop(bundle)
             bundle.done()
@@ -245,7 +253,8 @@ class Sink:
         return pa.concat_tables(gone), rows
 
     async def _insert(self, table: str, rows: pa.Table) -> None:
-        await self._stubbornly(partial(self._store.insert, table, rows))
+        with timed(SINK_SECONDS.labels(table)):
+            await self._stubbornly(partial(self._store.insert, table, rows))
 
     async def _stubbornly(self, do: Callable[[], T]) -> T:
         """What ``do`` gives, in a thread; tried again for as long as that can help."""
@@ -256,6 +265,7 @@ class Sink:
                 done = await asyncio.to_thread(do)
             except StoreUnavailable as exc:
                 self.retries += 1
+                SINK_RETRIES.inc()
                 if self.away_since is None:
                     self.away_since = time.monotonic()
                     log.warning("%s; the sink keeps %d rows and tries again", exc, self._rows)
@@ -281,6 +291,8 @@ def register(app: WorkerApp, settings: Settings) -> Sink:
         waits_knowingly=app.watchdog.alive,
         eraser=Eraser(settings.clickhouse),
     )
+    app.tells.append(lambda: of_sink(sink))
+    app.unready.append(lambda: why_sink_is_unready(sink))
     topics = [*FACTS, *(INPUTS if settings.store_events else ())]
     names = {settings.topic(topic.name): topic.name for topic in topics}
 

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from streams.adapters.telemetry import BATCH_SECONDS, timed
+
 #: More than two find nothing to wait for: one computes while the other waits.
 SIDE_BY_SIDE: Final = 2
 #: Bundles that wait in all lanes together; then ``put`` waits, and the consumer stops reading.
@@ -75,7 +77,8 @@ class Lanes:
 
     async def _run(self, lane: int, bundles: Sequence[Any]) -> None:
         try:
-            await self._work(lane, bundles)
+            with timed(BATCH_SECONDS):
+                await self._work(lane, bundles)
         except Exception as exc:
             self._failed = True
             await self._fail(exc)

@@ -68,6 +68,11 @@ class Ledger:
         return not self._ranges
 
     @property
+    def worked_off(self) -> int:
+        """The first offset that is not done."""
+        return self._ranges[0].first if self._ranges else self.read
+
+    @property
     def due(self) -> int | None:
         """The offset to commit, None if there is nothing new."""
         return self.committable if self.committable != self.committed else None

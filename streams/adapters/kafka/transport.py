@@ -82,6 +82,7 @@ class Consumer(driver.Consumer):
         self._ledgers: dict[TP, Ledger] = {}
         self._epoch = -1
         self._queued = 0
+        self._committed_at = monotonic()
         self._commit_lock = asyncio.Lock()
         self._ack_seen = asyncio.Event()
         super().__init__(*args, **kwargs)
@@ -211,6 +212,23 @@ class Consumer(driver.Consumer):
             for tp, ledger in self._ledgers.items()
         )
 
+    def lag(self) -> dict[str, int]:
+        """Records that are there and not acked, by topic."""
+        found: dict[str, int] = {}
+        fetches = self._thread.fetches
+        for tp, ledger in self._ledgers.items():
+            highwater = fetches[tp].highwater if tp in fetches else ledger.read
+            found[tp.topic] = found.get(tp.topic, 0) + max(0, highwater - ledger.worked_off)
+        return found
+
+    @property
+    def commit_age_s(self) -> float:
+        """Seconds since the last commit, or since there was nothing to commit; 0 while there is nothing."""
+        if any(ledger.due is not None for ledger in self._ledgers.values()):
+            return monotonic() - self._committed_at
+        self._committed_at = monotonic()
+        return 0.0
+
     # -- starting and stopping to read
 
     async def perform_seek(self) -> None:
@@ -298,6 +316,7 @@ class Consumer(driver.Consumer):
             if epoch == self._epoch:
                 for tp, offset in offsets.items():
                     self._ledgers[tp].committed = offset
+                self._committed_at = monotonic()
             self.progress += 1
             return True
 

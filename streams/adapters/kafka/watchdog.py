@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -22,9 +23,19 @@ class StalledError(RuntimeError):
     """The process stood still so long that its partitions may belong to somebody else by now."""
 
 
+def say(reason: str) -> None:
+    """One line on standard error, at once: whatever else is to be written may not be any more."""
+    # Not by way of the log, whose lock a thread that stands still may hold.
+    record = logging.LogRecord("ebbtide", logging.CRITICAL, "", 0, reason, None, None)
+    handlers = logging.getLogger().handlers
+    formatter = handlers[0].formatter if handlers else None
+    line = (formatter or logging.Formatter("%(name)s: %(message)s")).format(record)
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
 def end_process(reason: str, code: int = EXIT_CODE) -> NoReturn:
     """Leave at once: no clean-up, no commit, no further byte to the broker."""
-    print(f"ebbtide: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    say(reason)
     os._exit(code)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+import logging.config
 import os
 import shutil
-import sys
 import tempfile
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from yarl import URL
 
 from streams.adapters.kafka.recovery import Tables
 from streams.adapters.kafka.security import faust_credentials
+from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.transport import SCHEME, Consumer, Producer
-from streams.adapters.kafka.watchdog import EXIT_CODE, LoopGuard, Watchdog, end_process
+from streams.adapters.kafka.watchdog import EXIT_CODE, LoopGuard, Watchdog, end_process, say
+from streams.adapters.telemetry import GAUGES_READ, MetricsServer, Sample, Tells, log_config, metrics_address
 from streams.settings import Settings
 
 #: Record batches stay below the broker's default limit of 1 MiB for a batch.
@@ -61,6 +64,11 @@ class WorkerApp(faust.App):
     watchdog: Watchdog
     recovery_deadline_s: float
     settings: Settings
+    role: str
+    #: Asked one after the other: a sentence of the first that is not ready is why the worker is not.
+    unready: list[Callable[[], str]]
+    #: What the role's agent can tell of itself.
+    tells: list[Tells]
     _drain_s: float
     _must_drain: bool
     _places_wanted: bool
@@ -80,13 +88,40 @@ class WorkerApp(faust.App):
     def _crash(self, reason: BaseException) -> None:
         # Wherever a failure begins, it ends here: agents stop, the group is left, then the process goes.
         if not self.crashed:
-            print(f"ebbtide: {str(reason) or type(reason).__name__}", file=sys.stderr, flush=True)  # noqa: T201
+            say(str(reason) or type(reason).__name__)
             _end_after(_FAIL_STOP_S, f"the worker did not stop within {_FAIL_STOP_S:g} s of its failure")
         super()._crash(reason)
 
     async def on_start(self) -> None:
         await super().on_start()
         await self.add_runtime_dependency(self.watchdog)
+        if (address := metrics_address(self.settings, self.role)) is not None:
+            GAUGES_READ.sources.append(self.gauges)
+            await self.add_runtime_dependency(MetricsServer(address, self.why_unready))
+
+    def why_unready(self) -> str:
+        """A sentence; empty if the worker works."""
+        if self.crashed or self.should_stop:
+            return "the worker is stopping"
+        if self.rebalancing or self.in_recovery or not self.consumer.assignment():
+            return "partitions are being assigned and recovered"
+        return next(filter(None, (why() for why in self.unready)), "")
+
+    def gauges(self) -> Iterable[Sample]:
+        """What any worker can tell of itself."""
+        consumer, restored, prefix = self.consumer, self.tables.recovery, self.settings.topic_prefix
+        tables = [table for table in self.tables.values() if isinstance(table, StateTable)]
+        yield Sample("ebbtide_ready", not self.why_unready())
+        yield Sample("ebbtide_partitions", len({tp.partition for tp in consumer.assignment()}))
+        for topic, records in sorted(consumer.lag().items()):
+            yield Sample("ebbtide_lag_records", records, (topic.removeprefix(prefix),))
+        yield Sample("ebbtide_commit_age_seconds", consumer.commit_age_s)
+        yield Sample("ebbtide_recovered_rows", restored.rows)
+        yield Sample("ebbtide_recovery_seconds", restored.seconds)
+        yield Sample("ebbtide_state_rows", sum(map(len, tables)))
+        yield Sample("ebbtide_state_bytes", sum(table.approx_bytes() for table in tables))
+        for tell in self.tells:
+            yield from tell()
 
     async def _stop_consumer(self) -> None:
         try:
@@ -162,6 +197,7 @@ def make_faust_app(
         worker_redirect_stdouts=False,
     )
     app.settings = settings
+    app.role, app.unready, app.tells = role, [], []
     app.guard = LoopGuard(session_s / 2)
     app.recovery_deadline_s = settings.recovery_deadline_s
     app.watchdog = Watchdog(
@@ -176,7 +212,9 @@ def make_faust_app(
 def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
     """Run until a signal (exit code 0) or a failure (1); gives the exit code, never raises."""
     _collect_seldom()
-    worker = app.Worker(loglevel=loglevel, redirect_stdouts=False, quiet=True)
+    logs = log_config(app.settings, app.role)
+    logging.config.dictConfig(logs)  # what goes wrong before the worker runs is said as well
+    worker = app.Worker(loglevel=loglevel, redirect_stdouts=False, quiet=True, logging_config=logs)
     worker.spinner = None  # it writes control sequences, whatever it is told
     try:
         worker.execute_from_commandline()
