@@ -119,10 +119,10 @@ SELECT
     model.3 AS model_kind,
     model.9 AS is_calibrated,
     its_partition AS partition,
-    now_ms,
     today,
+    -- For segments.sql. By another model than the one that is given, nothing that models say is known.
+    now_ms,
     arrayMap(o -> o.2, standing) AS order_days,
-    -- Of a profile that was told by another model than the one that is given nothing that models say is known.
     is_told AND told_model = model.2 AS is_by_model,
     model.6 AS lapse_chance,
     model.2 > 0 AS is_fitted,

@@ -127,8 +127,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("still")
     ebbtide = [sys.executable, "-m", "streams.cli"]
     env = _environment()
-    said = subprocess.DEVNULL
-    subprocess.run([*ebbtide, "demo", "--data-dir", str(folder), "--json"], check=True, env=env, stdout=said)
+    subprocess.run(
         [*ebbtide, "demo", "--data-dir", str(folder), "--json"],
         check=True,
         env=env,
