@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from importlib.resources import files
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -34,8 +34,8 @@ FACTS: Final = Path(__file__).parents[1] / "golden" / "queries" / "facts.json"
 
 def test_the_compose_file_is_of_the_compose_schema() -> None:
     # The package's own command is of another click than ours; its schemas are what we want.
-    folder = files("check_jsonschema") / "builtin_schemas" / "vendor"
-    schema = json.loads((folder / "compose-spec.json").read_text())
+    path = "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
+    schema = json.loads(Path(str(distribution("check-jsonschema").locate_file(path))).read_text())
     found = [
         f"{'/'.join(map(str, error.path))}: {error.message}"
         for error in validator_for(schema)(schema).iter_errors(COMPOSE)
