@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from clickhouse_migrations.exceptions import MigrationException
 from clickhouse_migrations.migration import MigrationStorage
 from clickhouse_migrations.migrator import STATUS_APPLIED, STATUS_MD5_MISMATCH, STATUS_PENDING, STATUS_UNKNOWN
 from urllib3.exceptions import HTTPError
+
+from streams.adapters.cluster import write_clustered
 
 #: Errors of the server that pass by themselves.
 _PASSING: Final = frozenset(
@@ -54,8 +57,10 @@ _REFUSED_LOGIN: Final = frozenset({192, 193, 194, 497, 516})
 
 #: We batch ourselves; and one batch of replayed or hostile data may span any number of months.
 _SETTINGS: Final = {"async_insert": 0, "max_partitions_per_insert_block": 0}
+#: Rows are on their shard when the insert says so; and a question's parts are asked once, not once a shard.
+_ON_CLUSTER: Final = {"distributed_foreground_insert": 1, "distributed_product_mode": "global"}
 
-_OPTIONS: Final = frozenset({"verify", "ca_cert"})
+_OPTIONS: Final = frozenset({"verify", "ca_cert", "cluster"})
 _STATUS = re.compile(r"response code (\d{3})")
 _AROUND = re.compile(r"^Received ClickHouse exception, code: \d+, server response: | \(for url [^)]*\)$")
 
@@ -84,10 +89,12 @@ class Endpoint:
     secure: bool
     verify: bool = True
     ca_cert: str | None = None
+    #: The schema is on all machines of this cluster; empty: on this one alone.
+    cluster: str = ""
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
-        """The parts of ``http[s]://user:password@host:port/database[?verify=0&ca_cert=PATH]``.
+        """The parts of ``http[s]://user:password@host:port/database[?verify=0&ca_cert=PATH&cluster=NAME]``.
 
         Raises StoreError for anything else. User defaults to ``default``, the port to 8123 (8443 for https).
         """
@@ -106,6 +113,9 @@ class Endpoint:
         options = dict(parse_qsl(parts.query))
         if unknown := sorted(options.keys() - _OPTIONS):
             raise StoreError(f"{_masked(url)!r} has options we do not know: {', '.join(unknown)}")
+        cluster = options.get("cluster", "")
+        if cluster and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", cluster):
+            raise StoreError(f"{_masked(url)!r} names a cluster that cannot be one")
         secure = parts.scheme == "https"
         return cls(
             host=parts.hostname,
@@ -116,7 +126,13 @@ class Endpoint:
             secure=secure,
             verify=options.get("verify", "1").lower() not in {"0", "false", "no"},
             ca_cert=options.get("ca_cert"),
+            cluster=cluster,
         )
+
+    @property
+    def on_cluster(self) -> str:
+        """What a statement says that all machines are to follow; empty on one machine."""
+        return f" ON CLUSTER `{self.cluster}`" if self.cluster else ""
 
     def __str__(self) -> str:
         return f"ClickHouse at {self.host}:{self.port}"
@@ -193,7 +209,7 @@ def _client(endpoint: Endpoint, database: str, timeout_s: float) -> Client:
         connect_timeout=10,
         send_receive_timeout=timeout_s,
         autogenerate_session_id=False,
-        settings=dict(_SETTINGS),
+        settings=_SETTINGS | (_ON_CLUSTER if endpoint.cluster else {}),
         compress=endpoint.host not in {"127.0.0.1", "localhost", "::1"},
     )
 
@@ -246,10 +262,9 @@ def migrate(url: str) -> list[str]:
     Raises StoreUnavailable or StoreError. Running it again is harmless, after a crash in the middle too.
     """
     endpoint = Endpoint.parse(url)
-    folder = sql_dir() / "migrations"
-    names = MigrationStorage(folder).migration_filenames()
     logging.getLogger("clickhouse_migrations").setLevel(logging.WARNING)
-    with explained(endpoint, "migrating"):
+    with _migrations(endpoint) as folder, explained(endpoint, "migrating"):
+        names = MigrationStorage(folder).migration_filenames()
         client = _client(endpoint, "default", timeout_s=300.0)
         try:
             # Refreshable views need an Atomic database, and chDB's default is another.
@@ -257,12 +272,16 @@ def migrate(url: str) -> list[str]:
                 "SELECT count() FROM system.databases WHERE name = {n:String}", {"n": endpoint.database}
             )
             if not known:
-                client.command(f"CREATE DATABASE IF NOT EXISTS `{endpoint.database}` ENGINE = Atomic")
+                where = endpoint.on_cluster
+                client.command(f"CREATE DATABASE IF NOT EXISTS `{endpoint.database}`{where} ENGINE = Atomic")
         finally:
             client.close()
         try:
             applied: list[Any] = _cluster(endpoint).migrate(
-                endpoint.database, folder, create_db_if_no_exists=False
+                endpoint.database,
+                folder,
+                cluster_name=endpoint.cluster or None,
+                create_db_if_no_exists=False,
             )
         except MigrationException as exc:
             raise StoreError(
@@ -287,14 +306,25 @@ class MigrationStatus:
 def migration_status(url: str) -> MigrationStatus:
     """What ``migrate`` would find; changes nothing. Raises StoreUnavailable or StoreError."""
     endpoint = Endpoint.parse(url)
-    folder = sql_dir() / "migrations"
-    names = MigrationStorage(folder).migration_filenames()
     by_state: dict[str, list[str]] = {}
-    with explained(endpoint, "looking at its migrations"):
+    with _migrations(endpoint) as folder, explained(endpoint, "looking at its migrations"):
+        names = MigrationStorage(folder).migration_filenames()
         for row in _cluster(endpoint).status(endpoint.database, folder):
             by_state.setdefault(row.state, []).append(names.get(row.version, str(row.version)))
     states = (STATUS_APPLIED, STATUS_PENDING, STATUS_MD5_MISMATCH, STATUS_UNKNOWN)
     return MigrationStatus(*(tuple(by_state.get(state, ())) for state in states))
+
+
+@contextmanager
+def _migrations(endpoint: Endpoint) -> Iterator[Path]:
+    """The folder of migrations: ours, or what they are on the endpoint's cluster."""
+    folder = sql_dir() / "migrations"
+    if not endpoint.cluster:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="ebbtide-") as made:
+        write_clustered(folder, endpoint.cluster, Path(made))
+        yield Path(made)
 
 
 def _cluster(endpoint: Endpoint) -> ClickhouseCluster:

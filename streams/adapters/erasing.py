@@ -225,7 +225,7 @@ class Eraser:
         ):
             tables = customer_tables(client)
             for start in range(0, len(everybody), _AT_ONCE):
-                _erase(client, tables, everybody[start : start + _AT_ONCE])
+                _erase(client, tables, everybody[start : start + _AT_ONCE], self._endpoint)
 
 
 def customer_tables(client: Client) -> dict[str, bool]:
@@ -239,7 +239,11 @@ def customer_tables(client: Client) -> dict[str, bool]:
     return {name: bool(timed) for name, timed in rows}
 
 
-def _erase(client: Client, tables: Mapping[str, bool], some: Sequence[tuple[bytes, Erasure]]) -> None:
+def _erase(
+    client: Client, tables: Mapping[str, bool], some: Sequence[tuple[bytes, Erasure]], endpoint: Endpoint
+) -> None:
+    # On a cluster what stores rows is of each machine, and what all machines have is asked by the name.
+    suffix, on_cluster = ("_local", endpoint.on_cluster) if endpoint.cluster else ("", "")
     anybody = ", ".join(f"unhex('{name.hex()}')" for name, _ in some)
     whoever = f"SHA256(customer_id) IN ({anybody})"
     until = " OR ".join(
@@ -258,14 +262,18 @@ def _erase(client: Client, tables: Mapping[str, bool], some: Sequence[tuple[byte
         "INSERT INTO erased_records (of_table, topic, partition, offset, event)"
         f" SELECT 'late_events', topic, partition, offset, offset FROM late_events WHERE {until}"
     )
-    for name, timed in tables.items():
+    for stored, timed in tables.items():
+        name = stored.removesuffix(suffix)
         which = in_events if name == "events" else until if timed else whoever
         if _found(client, name, which):
-            client.command(f"ALTER TABLE `{name}` DELETE WHERE {which} SETTINGS mutations_sync = 2")
+            client.command(
+                f"ALTER TABLE `{stored}`{on_cluster} DELETE WHERE {which} SETTINGS mutations_sync = 2"
+            )
     letters = f"arrayExists(name -> SHA256(name) IN ({anybody}), {NAMES})"
     if _found(client, DEAD_LETTERS.name.replace("-", "_"), letters):
         client.command(
-            f"ALTER TABLE dead_letters UPDATE key = NULL, value = NULL, detail = '{BLANK_DETAIL}'"
+            f"ALTER TABLE dead_letters{suffix}{on_cluster}"
+            f" UPDATE key = NULL, value = NULL, detail = '{BLANK_DETAIL}'"
             f" WHERE {letters} SETTINGS mutations_sync = 2"
         )
 
