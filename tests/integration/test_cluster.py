@@ -1,4 +1,4 @@
-"""The schema for a cluster: each migration has a form for it, that ClickHouse reads and that shards exactly."""
+"""The schema for a cluster: each migration has a form for it that ClickHouse reads, sharded exactly."""
 
 from __future__ import annotations
 
