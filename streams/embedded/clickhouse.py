@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from streams.embedded.clickhouse_reader import USER as READER
 from streams.embedded.process import HOST, ServerProcess
 
 
@@ -32,6 +33,11 @@ class ClickHouse:
     def url(self) -> str:
         """``http://default@127.0.0.1:PORT/ebbtide``"""
         return f"http://default@{HOST}:{self.process.port}/ebbtide"
+
+    @property
+    def reader_url(self) -> str:
+        """The same, for a user who may only read: ``http://bi@127.0.0.1:PORT/ebbtide``."""
+        return f"http://{READER}@{HOST}:{self.process.port}/ebbtide"
 
     def start(self) -> None:
         self.process.spawn()

@@ -79,6 +79,8 @@ class Call:
     encoding: str | None
     settings: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+    #: Asked by the user who may only read.
+    is_reader: bool = False
 
 
 def content_type(format_name: str) -> str:

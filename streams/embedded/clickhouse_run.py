@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chdb.state import sqlitelike
 
 from streams.embedded.clickhouse_engine import Engine, EngineError, Result
 from streams.embedded.clickhouse_http import JOINABLE, Call
-from streams.embedded.clickhouse_sql import InsertHead, Statement, check_values, split_insert
+from streams.embedded.clickhouse_reader import USER, bounded, check
+from streams.embedded.clickhouse_sql import (
+    ACCESS_DENIED,
+    InsertHead,
+    Refused,
+    Statement,
+    check_values,
+    split_insert,
+)
 
 _INSERT_PIECE = 1 << 20  # bytes handed to the engine's parser at once
 
@@ -43,6 +51,8 @@ def run(engine: Engine, call: Call, *, read_only: bool) -> Answer:
     EngineError for any failure, also of statements this endpoint refuses.
     """
     settings = call.settings
+    if call.is_reader:
+        return _read(engine, call)
     if read_only:
         settings = {**settings, "readonly": settings.get("readonly", "2")}
     try:
@@ -50,6 +60,23 @@ def run(engine: Engine, call: Call, *, read_only: bool) -> Answer:
         if insert is not None:
             return _insert(engine, call, settings, insert)
         return _query(engine, call, settings)
+    except UnicodeDecodeError as exc:
+        raise EngineError(36, "DB::Exception: The query is not UTF-8 text. (BAD_ARGUMENTS)") from exc
+    except Exception as exc:
+        raise EngineError.of(exc) from exc
+
+
+def _read(engine: Engine, call: Call) -> Answer:
+    """What the reader asks, if it is theirs to ask."""
+    try:
+        settings = bounded(call.settings)
+        # An INSERT that brings its data is no statement to the parser, and no reading either.
+        if split_insert(call.text) is not None:
+            raise Refused(
+                ACCESS_DENIED, f"Not allowed to the user {USER}: INSERT is no reading. (ACCESS_DENIED)"
+            )
+        check(engine.read(call.text.decode()), call.database)
+        return _query(engine, replace(call, settings=settings), settings)
     except UnicodeDecodeError as exc:
         raise EngineError(36, "DB::Exception: The query is not UTF-8 text. (BAD_ARGUMENTS)") from exc
     except Exception as exc:

@@ -20,8 +20,9 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TypeVar
@@ -30,6 +31,7 @@ from aiohttp import web
 
 from streams.embedded import clickhouse_http as http
 from streams.embedded.clickhouse_engine import DATABASE, Engine, EngineError
+from streams.embedded.clickhouse_reader import USER as READER
 from streams.embedded.clickhouse_run import Answer, run
 
 HOST = "127.0.0.1"
@@ -44,10 +46,10 @@ log = logging.getLogger("streams.embedded.clickhouse")
 class Endpoint:
     """Answers requests from one open database."""
 
-    def __init__(self, engine: Engine, user: str, password: str) -> None:
+    def __init__(self, engine: Engine, users: Mapping[str, str]) -> None:
+        """``users``: passwords by name. All may do all but USER of clickhouse_reader, who may only read."""
         self._engine = engine
-        self._user = user
-        self._password = password
+        self._users = users
         # Queries run in threads; the engine lets several run at once, each on its own handle.
         self._threads = ThreadPoolExecutor(_THREADS, "query")
 
@@ -79,8 +81,8 @@ class Endpoint:
         }
         started = perf_counter_ns()
         try:
-            self._admit(request)
-            call = await self._read(request, query_id)
+            user = self._admit(request)
+            call = replace(await self._read(request, query_id), is_reader=user == READER)
             if not call.text.strip():
                 return web.Response(text="Ok.\n", headers=headers)
             read_only = request.method == "GET"
@@ -148,8 +150,9 @@ class Endpoint:
             headers={**headers, "X-ClickHouse-Exception-Code": str(error.code)},
         )
 
-    def _admit(self, request: web.Request) -> None:
-        """Refuses pages of other origins in the user's browser, and whoever is not the configured user."""
+    def _admit(self, request: web.Request) -> str:
+        """The user. Refuses pages of other origins in the user's browser, and whoever is none of the
+        users."""
         origin = request.headers.get("Origin", "").partition("://")[2]
         for name in (request.headers.get("Host", ""), origin):
             if name and name.rpartition(":")[0] not in _LOCAL_NAMES and name not in _LOCAL_NAMES:
@@ -157,13 +160,14 @@ class Endpoint:
                     497, f"DB::Exception: Requests for or from {name} are refused. (ACCESS_DENIED)"
                 )
         user, password = _credentials(request)
-        same_user = hmac.compare_digest(user.encode(), self._user.encode())
-        if not (hmac.compare_digest(password.encode(), self._password.encode()) and same_user):
+        wanted = self._users.get(user)
+        if not hmac.compare_digest(password.encode(), (wanted or "").encode()) or wanted is None:
             raise EngineError(
                 516,
                 f"DB::Exception: {user}: Authentication failed: password is incorrect,"
                 " or there is no user with such name. (AUTHENTICATION_FAILED)",
             )
+        return user
 
     async def _read(self, request: web.Request, query_id: str) -> http.Call:
         fields = dict(request.query)
@@ -241,7 +245,7 @@ def _credentials(request: web.Request) -> tuple[str, str]:
     return request.query.get("user", "default"), request.query.get("password", "")
 
 
-async def serve(path: Path, port: int, user: str = "default", password: str = "") -> None:
+async def serve(path: Path, port: int, users: Mapping[str, str]) -> None:
     """Serves until SIGTERM or SIGINT, then lets running queries end and closes the database."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -251,7 +255,7 @@ async def serve(path: Path, port: int, user: str = "default", password: str = ""
     endpoint: Endpoint | None = None
     try:
         engine = Engine(path)
-        endpoint = Endpoint(engine, user, password)
+        endpoint = Endpoint(engine, users)
         runner = web.AppRunner(
             endpoint.application(),
             access_log=None,
@@ -279,11 +283,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--user", default="default")
     parser.add_argument("--password-file", type=Path, help="file whose first line is the user's password")
+    parser.add_argument("--reader-password-file", type=Path, help=f"likewise of {READER}, who may only read")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    password = options.password_file.read_text().splitlines()[0] if options.password_file else ""
+    users = {
+        user: file.read_text().splitlines()[0] if file else ""
+        for user, file in ((READER, options.reader_password_file), (options.user, options.password_file))
+    }
     try:
-        asyncio.run(serve(options.path.resolve(), options.port, options.user, password))
+        asyncio.run(serve(options.path.resolve(), options.port, users))
     except (OSError, RuntimeError) as exc:
         sys.exit(" ".join(str(exc).split()))
 

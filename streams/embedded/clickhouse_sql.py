@@ -100,7 +100,9 @@ def split_insert(text: bytes) -> InsertHead | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Word:
+    """One word, name, text, number or sign of a statement."""
+
     text: str
     name: str  # a word or quoted name in lower case, otherwise empty
 
@@ -111,6 +113,7 @@ class Statement:
 
     verb: str  # its first word: SELECT, WITH, INSERT, CREATE, ...
     format: str | None  # of its FORMAT clause
+    text: str  # all of it
 
     @property
     def is_select(self) -> bool:
@@ -122,13 +125,7 @@ def read_statement(canonical: str, denied_functions: Collection[str]) -> Stateme
 
     ``denied_functions``: lower-case names of the engine's functions not to be called.
     """
-    tokens = [
-        _Token(
-            m[0],
-            m[0].lower() if m.lastgroup == "word" else m[0][1:-1].lower() if m.lastgroup == "quoted" else "",
-        )
-        for m in _TOKEN.finditer(canonical)
-    ]
+    tokens = words(canonical)
     texts = [token.text for token in tokens]
     verb = texts[0] if texts else ""
     _check_verb(verb, texts)
@@ -155,7 +152,18 @@ def read_statement(canonical: str, denied_functions: Collection[str]) -> Stateme
             source = tokens[at + 2] if at + 2 < len(tokens) else token
             if source.name not in _SAFE_DICTIONARY_SOURCES or "HOST" in texts[at:]:
                 raise _refusal(f"a dictionary from {source.text} reaches outside of the database")
-    return Statement(verb, _format_clause(texts))
+    return Statement(verb, _format_clause(texts), canonical)
+
+
+def words(canonical: str) -> list[Word]:
+    """The words of a statement that the engine has printed."""
+    return [
+        Word(
+            m[0],
+            m[0].lower() if m.lastgroup == "word" else m[0][1:-1].lower() if m.lastgroup == "quoted" else "",
+        )
+        for m in _TOKEN.finditer(canonical)
+    ]
 
 
 def check_values(data: bytes, denied_functions: Collection[str]) -> None:

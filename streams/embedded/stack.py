@@ -49,7 +49,7 @@ class EmbeddedStack:
     @property
     def reader(self) -> str:
         """ClickHouse's address for who only reads."""
-        return self.database.url
+        return self.database.reader_url
 
     def start(self) -> None:
         """Starts both and returns when both answer; neither is left running if one does not."""

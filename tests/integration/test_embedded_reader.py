@@ -1,0 +1,327 @@
+"""The user of BI tools on the embedded endpoint: reads whatever is the product's, and gets nowhere else."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import pytest
+import sqlalchemy
+from clickhouse_connect.driver.client import Client
+
+from streams.adapters.clickhouse import Endpoint, Store, StoreError, connect, migrate, sql_dir
+from streams.dashboard.asking import page_question
+from streams.embedded.clickhouse import ClickHouse
+from streams.embedded.clickhouse_reader import SETTINGS, SYSTEM_TABLES
+from tests.integration.stored import store
+
+FACTS: Final = Path(__file__).parents[1] / "golden" / "queries" / "facts.json"
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """An endpoint of its own with the golden facts, and a file beside it that nobody may read."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "secret.csv").write_text("secret,1\n")
+    with ClickHouse(folder / "data", folder) as database:
+        migrate(database.url)
+        with closing(Store(database.url)) as into:
+            store(into, json.loads(FACTS.read_text()))
+        yield database
+
+
+@pytest.fixture(scope="module")
+def reader(database: ClickHouse) -> Iterator[Client]:
+    with closing(connect(database.reader_url)) as client:
+        yield client
+
+
+def request(
+    endpoint: ClickHouse, query: str, /, *, post: bool = True, body: bytes = b"", **parameters: str
+) -> tuple[int, str]:
+    """Status and text of a request of the reader's, as it is."""
+    given = {"user": "bi", "database": "ebbtide", **parameters}
+    if not post or body:
+        given["query"] = query
+    url = f"http://127.0.0.1:{endpoint.process.port}/?{urllib.parse.urlencode(given)}"
+    asked = urllib.request.Request(url, data=(body or query.encode()) if post else None)
+    try:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode(errors="replace")
+
+
+WRITES: Final = [
+    "INSERT INTO sessions (session_id) VALUES ('x')",
+    "insert into sessions (session_id) select 'x'",
+    "INSERT INTO sessions FORMAT JSONEachRow {}",
+    "INSERT INTO sessions SELECT * FROM sessions",
+    "INSERT INTO FUNCTION file('x.csv') SELECT 1",
+    "INSERT INTO TABLE FUNCTION url('http://127.0.0.1/') SELECT 1",
+    "CREATE TABLE t (a UInt8) ENGINE = Memory",
+    "CREATE TEMPORARY TABLE t (a UInt8)",
+    "CREATE OR REPLACE TABLE t ENGINE = Memory AS SELECT 1",
+    "CREATE VIEW v AS SELECT 1",
+    "CREATE OR REPLACE VIEW item_loss AS SELECT 1",
+    "CREATE DATABASE d",
+    "CREATE FUNCTION f AS x -> x",
+    "CREATE USER u",
+    "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(NULL()) LIFETIME(0) LAYOUT(FLAT())",
+    "ALTER TABLE sessions DELETE WHERE 1",
+    "ALTER TABLE sessions UPDATE orders = 0 WHERE 1",
+    "ALTER TABLE sessions DROP COLUMN orders",
+    "DELETE FROM sessions WHERE 1",
+    "UPDATE sessions SET orders = 0 WHERE 1",
+    "TRUNCATE TABLE sessions",
+    "DROP TABLE sessions",
+    "DROP DATABASE ebbtide",
+    "DETACH TABLE sessions",
+    "ATTACH TABLE sessions",
+    "RENAME TABLE sessions TO x",
+    "EXCHANGE TABLES sessions AND customers",
+    "UNDROP TABLE sessions",
+    "OPTIMIZE TABLE sessions FINAL",
+    "SET max_threads = 1",
+    "USE system",
+    "SYSTEM FLUSH LOGS",
+    "SYSTEM SHUTDOWN",
+    "KILL QUERY WHERE 1",
+    "GRANT ALL ON *.* TO bi",
+    "BACKUP TABLE sessions TO Disk('d', 'x')",
+    "/* SELECT */ DROP TABLE sessions",
+    "-- SELECT 1\nDROP TABLE sessions",
+    "SELECT 1; DROP TABLE sessions",
+    "EXPLAIN AST DROP TABLE sessions",
+    "EXPLAIN SYNTAX INSERT INTO sessions SELECT * FROM sessions",
+    "DESCRIBE TABLE (SELECT 1) SETTINGS allow_introspection_functions = 1",
+]
+FILE: Final = "'../secret.csv', 'CSV', 'a String, b UInt8'"
+REACHES: Final = [
+    f"SELECT * FROM file({FILE})",
+    f"select * from FILE({FILE})",
+    f"SELECT * FROM `file`({FILE})",
+    f"SELECT * FROM fi\\u006ce({FILE})",
+    f"SELECT 1 WHERE 'secret' IN (SELECT a FROM file({FILE}))",
+    f"WITH x AS (SELECT * FROM file({FILE})) SELECT * FROM x",
+    f"SELECT 1 UNION ALL SELECT b FROM file({FILE})",
+    f"SELECT (SELECT a FROM file({FILE}))",
+    f"SELECT * FROM (SELECT * FROM (SELECT * FROM file/**/({FILE})))",
+    f"SELECT * FROM view(SELECT * FROM file({FILE}))",
+    f"DESCRIBE TABLE file({FILE})",
+    f"DESC file({FILE})",
+    f"EXPLAIN SELECT * FROM file({FILE})",
+    f"EXPLAIN PIPELINE SELECT * FROM file({FILE})",
+    "SELECT file('../secret.csv')",
+    "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a String')",
+    "SELECT * FROM urlCluster('c', 'http://127.0.0.1:1/')",
+    "SELECT * FROM s3('http://127.0.0.1:1/b/k', 'CSV')",
+    "SELECT * FROM gcs('http://127.0.0.1:1/b/k')",
+    "SELECT * FROM hdfs('hdfs://127.0.0.1:1/x', 'CSV', 'a String')",
+    "SELECT * FROM azureBlobStorage('c', 'b', 'x')",
+    "SELECT * FROM remote('127.0.0.1:1', 'system.one')",
+    "SELECT * FROM remoteSecure('127.0.0.1:1', 'system.one')",
+    "SELECT * FROM cluster('default', system.one)",
+    "SELECT * FROM mysql('127.0.0.1:1', 'd', 't', 'u', 'p')",
+    "SELECT * FROM postgresql('127.0.0.1:1', 'd', 't', 'u', 'p')",
+    "SELECT * FROM mongodb('127.0.0.1:1', 'd', 'c', 'u', 'p', 'a String')",
+    "SELECT * FROM redis('127.0.0.1:1', 'k', 'k String, v String')",
+    "SELECT * FROM sqlite('x.db', 't')",
+    "SELECT * FROM executable('x.sh', 'CSV', 'a String')",
+    "SELECT * FROM jdbc('x', 'y', 'z')",
+    "SELECT * FROM odbc('DSN=x', 'y', 'z')",
+    "SELECT * FROM iceberg('http://127.0.0.1:1/')",
+    "SELECT * FROM deltaLake('http://127.0.0.1:1/')",
+    "SELECT * FROM hudi('http://127.0.0.1:1/')",
+    "SELECT * FROM input('a String')",
+    "SELECT * FROM merge('system', '.*')",
+    "SELECT * FROM merge('.*', 'one')",
+    "SELECT * FROM loop(sessions) LIMIT 1",
+    "SELECT * FROM dictionary('d')",
+    "SELECT * FROM mergeTreeIndex(currentDatabase(), sessions)",
+    "SELECT * FROM system.query_log",
+    "SELECT * FROM system.processes",
+    "SELECT * FROM system.users",
+    "SELECT * FROM SYSTEM.users",
+    "SELECT * FROM `system`.`users`",
+    'SELECT * FROM "system"."users"',
+    "SELECT * FROM system . /* x */ grants",
+    "SELECT 1 IN (SELECT count() FROM system.disks)",
+    "SELECT * FROM system.named_collections",
+    "SELECT * FROM system.server_settings",
+    "SELECT * FROM system.dictionaries",
+    "EXISTS TABLE system.users",
+    "SHOW CREATE TABLE system.users",
+    "SHOW GRANTS",
+    "SHOW PROCESSLIST",
+    "SHOW USERS",
+    "SELECT sleep(3)",
+    "SELECT 1 INTO OUTFILE '../out.csv'",
+    "SELECT catboostEvaluate('x', 1)",
+    "EXPLAIN TABLE OVERRIDE mysql('127.0.0.1:1', 'd', 't', 'u', 'p') PARTITION BY a",
+]
+
+
+def untouched(database: ClickHouse) -> tuple[int, list[str]]:
+    with closing(connect(database.url)) as owner:
+        count = owner.query("SELECT count() FROM sessions").result_rows[0][0]
+        names = [name for (name,) in owner.query("SHOW TABLES").result_rows]
+        databases = [name for (name,) in owner.query("SHOW DATABASES").result_rows]
+    return int(count), [*names, *databases]
+
+
+@pytest.mark.parametrize("statement", [*WRITES, *REACHES])
+def test_what_is_no_reading_of_ours_is_refused_and_does_nothing(database: ClickHouse, statement: str) -> None:
+    before = untouched(database)
+    for post in (True, False):
+        status, text = request(database, statement, post=post)
+        assert status >= 400, text
+        assert text.startswith("Code: "), text
+        assert "secret" not in text.replace("secret.csv", "")
+    assert untouched(database) == before
+
+
+def test_a_refusal_says_who_is_refused_and_why(database: ClickHouse) -> None:
+    status, text = request(database, "DROP TABLE sessions")
+    assert status == 403
+    assert text.startswith(
+        "Code: 497. DB::Exception: Not allowed to the user bi, who may only read: DROP is no reading."
+    )
+    assert "(ACCESS_DENIED)" in text
+
+
+ASKED: Final = {
+    "readonly alone lets a question change it": ("SELECT 1 SETTINGS readonly = 0", {}),
+    "a schema is a file": ("SELECT 1", {"format_schema": "x"}),
+    "a template is a file": ("SELECT 1", {"format_template_row": "/etc/passwd"}),
+    "a template of output is a file": ("SELECT 1", {"output_format_template_x": "x"}),
+    "a setting that nobody listed": ("SELECT 1", {"allow_experimental_object_type": "1"}),
+    "one that is listed, beyond its bound": ("SELECT 1", {"max_memory_usage": "900000000000"}),
+    "no bound at all": ("SELECT 1", {"max_execution_time": "0"}),
+    "a number that is none": ("SELECT 1", {"max_result_rows": "many"}),
+    "inside of the question": ("SELECT 1 SETTINGS max_memory_usage = 0", {}),
+    "the second of a clause": ("SELECT 1 SETTINGS max_threads = 1, format_schema = 'x'", {}),
+    "in a subquery": ("SELECT * FROM (SELECT 1 SETTINGS allow_ddl = 1)", {}),
+    "the database of the server": ("SELECT * FROM users", {"database": "system"}),
+    "a name as a parameter": ("SELECT * FROM system.{t:Identifier}", {"param_t": "users"}),
+    "a database as a parameter": ("SELECT * FROM {d:Identifier}.users", {"param_d": "system"}),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_settings_databases_and_names_are_those_on_the_list(database: ClickHouse, what: str) -> None:
+    query, parameters = ASKED[what]
+    for post in (True, False):
+        status, text = request(database, query, post=post, **parameters)
+        assert status >= 400, text
+        assert text.startswith("Code: ")
+
+
+def test_an_insert_whose_data_is_the_body_is_refused(database: ClickHouse) -> None:
+    before = untouched(database)
+    for query in ("INSERT INTO sessions FORMAT JSONEachRow", "INSERT INTO sessions FORMAT Native"):
+        status, text = request(database, query, body=b'{"session_id": "x"}')
+        assert status == 403, text
+    assert untouched(database) == before
+
+
+def test_readonly_is_not_the_readers_to_turn_off(database: ClickHouse) -> None:
+    for value in ("0", "1", "2"):
+        status, text = request(database, "SELECT getSetting('readonly')", readonly=value)
+        assert (status, text.strip()) == (200, "2")
+
+
+def test_another_user_or_a_password_that_is_none_is_refused(database: ClickHouse) -> None:
+    for user, password in (("bi", "x"), ("BI", ""), ("nobody", ""), ("bi ", "")):
+        status, text = request(database, "SELECT 1", user=user, password=password)
+        assert status in (401, 403), text
+
+
+# -- what works
+
+
+def test_every_table_view_and_question_can_be_read(database: ClickHouse, reader: Client) -> None:
+    names = [name for (name,) in reader.query("SHOW TABLES").result_rows]
+    assert {"sessions", "item_loss", "leak_destinations"} <= set(names)
+    for name in names:
+        reader.query(f"SELECT * FROM {name} LIMIT 1")
+        assert reader.query(f"DESCRIBE TABLE {name}").result_rows
+    for folder in ("queries", "page"):
+        for path in (sql_dir() / folder).glob("*.sql"):
+            question = page_question(path.stem)
+            kinds = {"Date32": "2024-03-01", "Bool": "false", "String": "UTC"}
+            given = {name: kinds.get(kind, "1") for name, kind in question.parameters.items()}
+            reader.query(question.text, parameters=given)
+
+
+#: What tools ask when they connect and look around, as they send it.
+TOOLS: Final = {
+    "clickhouse-connect": "SELECT version(), timezone()",
+    "clickhouse-connect's settings": "SELECT name, value, readonly as readonly FROM system.settings",
+    "Grafana: databases": "SHOW DATABASES",
+    "Grafana: tables": "SELECT name FROM system.tables WHERE database = 'ebbtide'",
+    "Grafana: columns": "DESC TABLE `ebbtide`.`sessions`",
+    "Grafana: health": "SELECT 1",
+    "Metabase: tables": "SELECT name, comment FROM system.tables WHERE database = 'ebbtide'",
+    "Metabase: columns": "SELECT * FROM system.columns WHERE database = 'ebbtide' AND table = 'sessions'",
+    "DBeaver: databases": "SELECT * FROM system.databases ORDER BY name",
+    "DBeaver: engines": "SELECT * FROM system.table_engines",
+    "DBeaver: functions": "SELECT * FROM system.functions",
+    "DBeaver: types": "SELECT * FROM system.data_type_families",
+    "DBeaver: size": "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = 'ebbtide'",
+    "Superset: schemas": "SELECT schema_name FROM information_schema.schemata",
+    "Superset: tables": "SELECT table_name FROM INFORMATION_SCHEMA.TABLES WHERE table_schema = 'ebbtide'",
+    "Superset: create": "SHOW CREATE TABLE ebbtide.sessions",
+    "explained": "EXPLAIN SELECT count() FROM sessions FINAL",
+    "there or not": "EXISTS TABLE sessions",
+    "numbers": "SELECT sum(number) FROM numbers(10)",
+    "written otherwise": "SELECT 1 FORMAT JSONCompact SETTINGS output_format_json_quote_64bit_integers = 1",
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_finds_its_way(database: ClickHouse, tool: str) -> None:
+    for post in (True, False):
+        status, text = request(database, TOOLS[tool], post=post, max_execution_time="60")
+        assert status == 200, text
+
+
+def test_clickhouse_connect_as_it_is_reads_and_is_refused_as_by_any_clickhouse(database: ClickHouse) -> None:
+    with closing(connect(database.reader_url)) as client:
+        frame = client.query(
+            "SELECT shop_id, count() AS n FROM sessions FINAL GROUP BY shop_id ORDER BY n DESC"
+        )
+        assert frame.column_names == ("shop_id", "n")
+        assert frame.result_rows
+    store_ = Store(database.reader_url)
+    with pytest.raises(StoreError, match="INSERT is no reading"):
+        store(store_, {"segments": [{"segment": "x", "at": "2024-01-01"}]})
+    assert Endpoint.parse(database.reader_url).user == "bi"
+
+
+def test_sqlalchemy_reads_reflects_and_takes_parameters(database: ClickHouse) -> None:
+    engine = sqlalchemy.create_engine(f"clickhousedb://bi@127.0.0.1:{database.process.port}/ebbtide")
+    with engine.connect() as connection:
+        asked = sqlalchemy.text("SELECT count() FROM sessions FINAL WHERE shop_id = :shop")
+        assert connection.execute(asked, {"shop": "s1"}).scalar() > 0
+        columns = {column["name"] for column in sqlalchemy.inspect(engine).get_columns("sessions")}
+        assert {"session_id", "lost_stage", "cart_value"} <= columns
+        with pytest.raises(Exception, match="who may only read"):
+            connection.execute(sqlalchemy.text("TRUNCATE TABLE sessions"))
+    engine.dispose()
+
+
+def test_the_lists_name_only_what_this_clickhouse_has(reader: Client) -> None:
+    tables = {
+        name
+        for (name,) in reader.query("SELECT name FROM system.tables WHERE database = 'system'").result_rows
+    }
+    settings = {name for (name,) in reader.query("SELECT name FROM system.settings").result_rows}
+    assert tables >= SYSTEM_TABLES
+    assert SETTINGS.keys() <= settings
