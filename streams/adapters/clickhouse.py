@@ -9,7 +9,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from clickhouse_migrations.migrator import STATUS_APPLIED, STATUS_MD5_MISMATCH, 
 from urllib3.exceptions import HTTPError
 
 from streams.adapters.cluster import write_clustered
+from streams.adapters.described import describe
 
 #: Errors of the server that pass by themselves.
 _PASSING: Final = frozenset(
@@ -287,6 +288,9 @@ def migrate(url: str) -> list[str]:
             raise StoreError(
                 f"{endpoint} has a schema that does not follow from ours: {_one_line(exc)}"
             ) from exc
+        if applied:
+            with closing(_client(endpoint, endpoint.database, timeout_s=300.0)) as client:
+                describe(client, sql_dir() / "comments.yaml", endpoint.on_cluster)
     return [names[migration.version] for migration in applied]
 
 

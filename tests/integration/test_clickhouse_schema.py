@@ -15,6 +15,7 @@ from typing import Any, Final
 import clickhouse_connect
 import msgspec
 import pytest
+import yaml
 from clickhouse_connect.driver.client import Client
 
 from schemas.facts import MODELS, RejectReason
@@ -134,6 +135,23 @@ def test_migrations_apply_once_and_again_after_a_crash_in_the_middle(database: s
         # As if the process had died before it noted the last three.
         client.command("ALTER TABLE schema_versions DELETE WHERE version > 6 SETTINGS mutations_sync = 2")
     assert migrate(database) == MIGRATIONS[6:]
+
+
+def test_every_table_view_and_column_says_what_it_is(client: Client) -> None:
+    silent = rows(
+        client,
+        "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"
+        " UNION ALL SELECT name, '' FROM system.tables WHERE database = currentDatabase() AND comment = ''",
+    )
+    assert [place for place in silent if place[0] != "schema_versions"] == []
+
+
+def test_no_comment_is_written_for_what_is_not_there(client: Client) -> None:
+    said = yaml.safe_load((sql_dir() / "comments.yaml").read_text())
+    columns = rows(client, "SELECT table, name FROM system.columns WHERE database = currentDatabase()")
+    there = {name.removesuffix("_with_bots") for _, name in columns} | {f"{t}.{n}" for t, n in columns}
+    assert said["tables"].keys() <= {table for table, _ in columns}
+    assert said["columns"].keys() <= there
 
 
 def test_migrate_creates_the_database_that_is_missing(clickhouse: str, database: str) -> None:
