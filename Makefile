@@ -13,9 +13,11 @@ ARGS ?=
 PYTHON ?=
 
 UV_VENV := .cache/uv
+AUDIT_VENV := .cache/audit
+AUDIT := $(AUDIT_VENV)/.ready
 LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test lint types contracts schemas unit chaos browser bench bench-lapse bench-reasons bench-segments bench-alerts bench-page lock clean
+.PHONY: help setup demo test lint types contracts schemas unit chaos browser sbom audit bench bench-lapse bench-reasons bench-segments bench-alerts bench-page lock clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -75,6 +77,19 @@ chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay 
 
 browser: $(READY) ## The page in headless Chromium over a running stack; screenshots go to .cache/screenshots.
 	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+# Tools of their own, kept apart from what they look at.
+$(AUDIT): $(READY) requirements/audit.lock
+	$(BIN)/python -m venv --clear $(AUDIT_VENV)
+	$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.lock
+	@touch $@
+
+sbom: $(AUDIT) ## The bill of materials of what is installed to run, CycloneDX, into dist/sbom.json.
+	@mkdir -p dist
+	$(AUDIT_VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json requirements/runtime.lock
+
+audit: $(AUDIT) ## Known vulnerabilities of what is installed to run; fails if there are any.
+	$(AUDIT_VENV)/bin/pip-audit --require-hashes --disable-pip --progress-spinner off -r requirements/runtime.lock
 
 bench: $(BENCH_READY) ## Throughput beside stock Faust, Quix Streams and Bytewax; state size, recovery, latency.
 	$(BIN)/python -m tests.benchmarks $(ARGS)

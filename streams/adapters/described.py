@@ -19,8 +19,8 @@ SELECT name, '', comment FROM system.tables WHERE database = currentDatabase()
 def describe(client: Client, comments: Path, on_cluster: str = "") -> None:
     """Give each table and column of the client's database that has no comment the one that is written for it.
 
-    comments: sql/comments.yaml. on_cluster: what statements say on a cluster; there BI tools see the tables that
-    have no _local in their names, and these are told.
+    comments: sql/comments.yaml. on_cluster: what statements say on a cluster, where BI tools see tables whose
+    names have no _local; these are told.
     """
     said: dict[str, dict[str, str]] = yaml.safe_load(comments.read_text())
     changes: dict[str, list[str]] = {}

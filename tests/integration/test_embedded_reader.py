@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,6 +22,7 @@ from streams.embedded.clickhouse import ClickHouse
 from streams.embedded.clickhouse_reader import SETTINGS, SYSTEM_TABLES
 from tests.integration.stored import store
 
+ROOT: Final = Path(__file__).parents[2]
 FACTS: Final = Path(__file__).parents[1] / "golden" / "queries" / "facts.json"
 
 
@@ -258,6 +260,19 @@ def test_every_table_view_and_question_can_be_read(database: ClickHouse, reader:
             kinds = {"Date32": "2024-03-01", "Bool": "false", "String": "UTC"}
             given = {name: kinds.get(kind, "1") for name, kind in question.parameters.items()}
             reader.query(question.text, parameters=given)
+
+
+def _snippets() -> Iterator[tuple[str, str]]:
+    for path in (ROOT / "README.md", ROOT / "sql" / "BI.md", *(ROOT / "deploy").glob("*.md")):
+        for block in re.findall(r"```sql\n(.*?)```", path.read_text(), re.DOTALL):
+            for statement in block.split(";\n"):
+                if statement.strip():
+                    yield path.name, statement
+
+
+@pytest.mark.parametrize(("file", "statement"), list(_snippets()))
+def test_sql_that_a_page_of_ours_shows_runs_as_the_reader(reader: Client, file: str, statement: str) -> None:
+    assert reader.query(statement).column_names, file
 
 
 #: What tools ask when they connect and look around, as they send it.
