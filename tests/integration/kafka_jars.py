@@ -1,4 +1,4 @@
-"""Apache Kafka's jars, as published: resolved by Maven once and kept in a cache."""
+"""Jars as published, Apache Kafka's above all: resolved by Maven once and kept in a cache."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESOLVE_DEADLINE_S: Final = 600.0
 
 
 class NoKafkaJars(RuntimeError):
-    """Maven could not resolve Kafka's jars; the text is one sentence that says why."""
+    """Maven could not resolve jars; the text is one sentence that says why."""
 
 
 def why_not() -> str | None:
@@ -58,14 +58,14 @@ def kafka_version() -> str:
     return found[1]
 
 
-def resolve_jars() -> Path:
-    """The folder with Kafka's jars; resolved through Maven the first time, which can take a minute.
+def resolve_jars(pom: Path = POM) -> Path:
+    """The folder with the jars that ``pom`` names; Maven resolves them the first time, which can take a minute.
 
     Processes that ask at the same time resolve once. Raises NoKafkaJars if Maven cannot.
     """
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
-    home = cache_dir() / "kafka"
-    jars = home / f"{kafka_version()}-{digest}"
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    home = cache_dir() / pom.stem.removesuffix("-pom")
+    jars = home / (f"{kafka_version()}-{digest}" if pom == POM else digest)
     if jars.is_dir():
         return jars
     home.mkdir(parents=True, exist_ok=True)
@@ -73,11 +73,11 @@ def resolve_jars() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if jars.is_dir():
             return jars
-        _say(f"resolving Apache Kafka {kafka_version()} with Maven, once, into {home}")
+        _say(f"resolving the jars of {pom.name} with Maven, once, into {home}")
         began = time.monotonic()
         # Complete or absent: the folder gets its name only when every jar is in it.
         with tempfile.TemporaryDirectory(dir=home) as unfinished:
-            _maven(Path(unfinished) / "jars")
+            _maven(pom, Path(unfinished) / "jars")
             (Path(unfinished) / "jars").rename(jars)
         print(
             f"Resolved {len(list(jars.glob('*.jar')))} jars in {time.monotonic() - began:.0f} s",
@@ -86,19 +86,19 @@ def resolve_jars() -> Path:
     return jars
 
 
-def _maven(into: Path) -> None:
+def _maven(pom: Path, into: Path) -> None:
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={into}"]
-    command = ["mvn", "--batch-mode", "--quiet", "--no-transfer-progress", "--file", str(POM), *goal]
+    command = ["mvn", "--batch-mode", "--quiet", "--no-transfer-progress", "--file", str(pom), *goal]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=RESOLVE_DEADLINE_S, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.SubprocessError) as exc:
-        raise NoKafkaJars(f"Maven did not resolve Apache Kafka: {exc}") from exc
+        raise NoKafkaJars(f"Maven did not resolve {pom.name}: {exc}") from exc
     if done.returncode != 0:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
         reason = errors[0] if errors else "it gave no reason"
-        raise NoKafkaJars(f"Maven did not resolve Apache Kafka: {reason}")
+        raise NoKafkaJars(f"Maven did not resolve {pom.name}: {reason}")
 
 
 def _say(text: str) -> None:

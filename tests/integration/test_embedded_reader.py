@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,6 +21,7 @@ from streams.adapters.clickhouse import Endpoint, Store, StoreError, connect, mi
 from streams.dashboard.asking import page_question
 from streams.embedded.clickhouse import ClickHouse
 from streams.embedded.clickhouse_reader import SETTINGS, SYSTEM_TABLES
+from tests.integration.kafka_jars import NoKafkaJars, resolve_jars, why_not
 from tests.integration.stored import store
 
 ROOT: Final = Path(__file__).parents[2]
@@ -330,6 +332,31 @@ def test_sqlalchemy_reads_reflects_and_takes_parameters(database: ClickHouse) ->
         with pytest.raises(Exception, match="who may only read"):
             connection.execute(sqlalchemy.text("TRUNCATE TABLE sessions"))
     engine.dispose()
+
+
+def test_jdbc_as_it_is_looks_around_asks_and_is_refused(database: ClickHouse) -> None:
+    if (why := why_not()) is not None:
+        pytest.skip(f"JDBC needs Java 17 and Maven: {why}")
+    try:
+        jars = resolve_jars(Path(__file__).with_name("jdbc-pom.xml"))
+    except NoKafkaJars as exc:
+        pytest.skip(str(exc))
+    url = f"jdbc:clickhouse://127.0.0.1:{database.process.port}/ebbtide?compress=0"
+    source = Path(__file__).with_name("JdbcReader.java")
+    done = subprocess.run(
+        ["java", "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp", str(jars / "*"), str(source), url],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert int(said["tables"]) > 20
+    assert "bounced, browsed, favorited or carted" in said["comment"]
+    assert int(said["sessions"]) > 0
+    assert "who may only read" in said["refused"]
 
 
 def test_the_lists_name_only_what_this_clickhouse_has(reader: Client) -> None:
