@@ -69,7 +69,7 @@ class Settings:
     """Where the parts are and how hard they work; what words mean is in ``policy``."""
 
     kafka: str = "127.0.0.1:9092"
-    clickhouse: str = "http://default@127.0.0.1:8123/ebbtide"
+    clickhouse: str = field(default="http://default@127.0.0.1:8123/ebbtide", repr=False)
     #: Put before every topic, group and changelog name: several deployments on one cluster.
     topic_prefix: str = ""
     partitions: int = 6

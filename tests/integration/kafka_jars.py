@@ -59,7 +59,7 @@ def kafka_version() -> str:
 
 
 def resolve_jars(pom: Path = POM) -> Path:
-    """The folder with the jars that ``pom`` names; Maven resolves them the first time, which can take a minute.
+    """The folder with the jars that ``pom`` names; Maven resolves them the first time: that takes a minute.
 
     Processes that ask at the same time resolve once. Raises NoKafkaJars if Maven cannot.
     """
