@@ -17,7 +17,7 @@ AUDIT_VENV := .cache/audit
 AUDIT := $(AUDIT_VENV)/.ready
 LOCK = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test lint types contracts schemas unit chaos browser sbom audit bench bench-lapse bench-reasons bench-segments bench-alerts bench-page lock clean
+.PHONY: help setup demo test lint types contracts schemas unit chaos replays laws browser sbom audit bench bench-lapse bench-reasons bench-segments bench-alerts bench-page lock clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -52,7 +52,7 @@ $(BENCH_READY): $(READY) requirements/bench.lock
 demo: $(READY) ## Start the embedded stack, replay a simulated marketplace, report who was lost and why.
 	$(BIN)/ebbtide demo $(ARGS)
 
-test: lint types contracts schemas unit ## Lint, types, import contracts, schema comparison, and all tests but the chaos ones.
+test: lint types contracts schemas unit ## Lint, types, import contracts, schema comparison, and all tests but those of chaos, replays, laws and browser.
 
 lint: $(READY) ## Ruff: rules and format.
 	$(BIN)/ruff check .
@@ -70,10 +70,18 @@ schemas: $(READY) ## The JSON Schemas on disk are those of the models.
 # A module's tests stay together and in order on one worker, so what they share is started once. ARGS="-n0" runs all
 # in one process, which --pdb needs; how many there are otherwise, and what may part, is said in tests/conftest.py.
 unit: $(READY) ## The tests alone, without the chaos ones, several at once.
-	$(BIN)/python -m pytest -m "not chaos and not browser" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m "not chaos and not browser and not replay" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay exact.
 	$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
+
+replays: $(READY) ## Whole data sets through the pipeline, and what SQL over their events says of the reports.
+	$(BIN)/python -m pytest -m replay -n 2 --dist load tests/integration $(ARGS)
+
+LAWS := $(addprefix tests/domain/test_,laws.py loss_laws.py identity_laws.py buyer.py segments.py) tests/agents/test_shops.py
+
+laws: $(READY) ## The laws of the rules on many more examples than `make test` has time for.
+	EBBTIDE_TEST_EXAMPLES=$${EBBTIDE_TEST_EXAMPLES:-1000} $(BIN)/python -m pytest -n auto --dist load $(LAWS) $(ARGS)
 
 browser: $(READY) ## The page in headless Chromium over a running stack; screenshots go to .cache/screenshots.
 	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)

@@ -48,6 +48,8 @@ _ENDS_WITHIN_S: Final = 60.0
 _PARTITIONS: Final = 4
 _TICK_EVERY: Final = 5_000
 _PAGE_DEADLINE_S: Final = 60.0
+#: The embedded broker lets a worker into its group after half of this.
+_SESSION_TIMEOUT_S: Final = 15.0
 _STREAM_STOP_S: Final = 10.0
 
 
@@ -203,7 +205,12 @@ def _run(
 ) -> None:
     _say("starting the embedded broker and ClickHouse")
     with EmbeddedStack(data_dir) as stack:
-        settings = Settings.from_env(settings.to_env(), kafka=stack.kafka, clickhouse=stack.clickhouse)
+        settings = Settings.from_env(
+            settings.to_env(),
+            kafka=stack.kafka,
+            clickhouse=stack.clickhouse,
+            session_timeout_s=_SESSION_TIMEOUT_S,
+        )
         database, broker, logs = stack.database.process, stack.broker.process, stack.directory
         migrate(settings.clickhouse)
         create_topics(settings)

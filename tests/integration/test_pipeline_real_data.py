@@ -67,6 +67,7 @@ def test_shuffled_and_partly_told_twice_it_ends_in_the_same_rows(
     assert rows == in_order[1]
 
 
+@pytest.mark.replay
 def test_the_demo_gives_the_published_figures_of_online_retail(tmp_path: Path) -> None:
     """A year of purchases and of silence in one run; guests, who never return, are no buyers."""
     retail = FileSource(real_file("online_retail.parquet"), "online-retail")

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from clickhouse_connect.driver.client import Client
 
 from streams.adapters.clickhouse import connect
@@ -19,6 +20,8 @@ from streams.settings import Settings
 from streams.sources.registry import FileSource
 from tests.integration.report_reference import share
 from tests.sources.real_data import real_file
+
+pytestmark = pytest.mark.replay
 
 #: Small, so that a busy machine does not keep a worker from its group.
 BATCH: Final = 1_000
