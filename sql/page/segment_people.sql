@@ -1,6 +1,15 @@
 -- Question: who is in a segment, and since when?
 -- Parameters: shop, one shop, or all if empty; segment, which.
 -- Grain: one customer in one shop, the latest to enter first; 200 at most. Their figures are those of their profile.
+WITH
+latest AS
+(
+    SELECT shop_id, customer_id, since, cause
+    FROM segment_members
+    WHERE segment = {segment:String} AND ({shop:String} = '' OR shop_id = {shop:String})
+    ORDER BY since DESC, shop_id, customer_id
+    LIMIT 200
+)
 SELECT
     m.customer_id AS customer_id,
     m.shop_id AS shop_id,
@@ -10,18 +19,11 @@ SELECT
     c.orders AS orders,
     c.monetary AS monetary,
     c.currency AS currency
-FROM
-(
-    SELECT shop_id, customer_id, since, cause
-    FROM segment_members
-    WHERE segment = {segment:String} AND ({shop:String} = '' OR shop_id = {shop:String})
-    ORDER BY since DESC, shop_id, customer_id
-    LIMIT 200
-) AS m
+FROM latest AS m
 LEFT JOIN
 (
     SELECT shop_id, customer_id, stage, orders, monetary, currency
     FROM customers FINAL
-    WHERE {shop:String} = '' OR shop_id = {shop:String}
+    WHERE (shop_id, customer_id) IN (SELECT shop_id, customer_id FROM latest)
 ) AS c ON c.shop_id = m.shop_id AND c.customer_id = m.customer_id
 ORDER BY since DESC, shop_id, customer_id

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from html import escape
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from streams.dashboard.words import Words
 from streams.settings import SettingsError
@@ -75,7 +75,9 @@ class Door:
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if not self._token:
+        if not _is_own(headers):
+            await _refuse(scope, send, 403, "This page answers to itself only, not to pages of other sites.")
+        elif not self._token:
             if _is_this_machine(headers.get(b"host", "")):
                 await self._app(scope, receive, _with_headers(send))
             else:
@@ -116,6 +118,12 @@ class Door:
 
 def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _is_own(headers: dict[bytes, str]) -> bool:
+    """Whether no page of another site asks: browsers say of web sockets, and of what is sent, who does."""
+    origin = headers.get(b"origin", "")
+    return not origin or urlsplit(origin).netloc == headers.get(b"host", "")
 
 
 def _is_this_machine(host: str) -> bool:

@@ -115,6 +115,20 @@ def test_without_a_token_a_name_that_points_here_does_not(host: str, kind: str) 
     assert not came_in(knock("", host=host, kind=kind))
 
 
+@pytest.mark.parametrize("token", ["", TOKEN])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://127.0.0.1:9999", "null", "http://localhost:8080"]
+)
+def test_a_page_of_another_site_gets_no_answer(token: str, kind: str, origin: str) -> None:
+    assert not came_in(knock(token, kind=kind, origin=origin, authorization=f"Bearer {TOKEN}"))
+
+
+def test_the_page_itself_may_ask() -> None:
+    assert came_in(knock("", kind="websocket", origin="http://127.0.0.1:8080"))
+    assert came_in(knock(TOKEN, kind="websocket", origin="http://127.0.0.1:8080", cookie=signed_in()))
+
+
 def test_a_page_that_others_can_reach_needs_a_token_that_cannot_be_guessed() -> None:
     check("127.0.0.1", "")
     check("::1", "")
