@@ -84,9 +84,10 @@ class _Node:
 class KafkaCluster:
     """A cluster of 1 or 3 Apache Kafka nodes in a temporary folder; brokers are counted from 0.
 
-    ``properties`` are laid over the settings of every node. Use it as a context manager, or call ``start``
-    and ``stop``. The brokers die with this process, however it dies. Every wait has a deadline and ends
-    in KafkaServerError; NoKafkaJars is raised where Java or Maven cannot give what it runs on.
+    ``properties`` are laid over the settings of every node; $ours in one is what it is otherwise. Use it
+    as a context manager, or call ``start`` and ``stop``. The brokers die with this process, however it
+    dies. Every wait has a deadline and ends in KafkaServerError; NoKafkaJars is raised where Java or
+    Maven cannot give what it runs on.
     """
 
     def __init__(self, brokers: int = 1, properties: Mapping[str, str] | None = None) -> None:
@@ -182,7 +183,9 @@ class KafkaCluster:
         voters = ",".join(f"{node.number}@{HOST}:{node.controller_port}" for node in self._nodes)
         formatting: list[tuple[_Node, subprocess.Popen[bytes]]] = []
         for node in self._nodes:
-            settings = {**_settings(node, voters, self._brokers), **self._properties}
+            settings = _settings(node, voters, self._brokers)
+            for name, value in self._properties.items():
+                settings[name] = value.replace("$ours", settings.get(name, ""))
             Path(node.settings_file).write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
             command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", node.settings_file]
             with (node.folder / "broker.log").open("ab") as log:
