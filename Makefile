@@ -75,8 +75,8 @@ unit: $(READY) ## The tests alone, without the chaos ones, several at once.
 chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay exact.
 	$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
 
-replays: $(READY) ## Whole data sets through the pipeline, and what SQL over their events says of the reports.
-	$(BIN)/python -m pytest -m replay -n 2 --dist load tests/integration $(ARGS)
+replays: $(READY) ## Whole data sets and minutes of play through real processes, and what SQL over their events says.
+	$(BIN)/python -m pytest -m replay -n 3 --dist loadfile --no-loadscope-reorder tests/integration $(ARGS)
 
 LAWS := $(addprefix tests/domain/test_,laws.py loss_laws.py identity_laws.py buyer.py segments.py) tests/agents/test_shops.py
 

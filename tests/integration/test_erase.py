@@ -31,6 +31,8 @@ from streams.workers import Workers
 from tests.builders import Event, body, cart, favorite, feedback, line, order, visit
 from tests.integration.pipelines import Raw, deployed, send, wait_until
 
+pytestmark = pytest.mark.replay
+
 ROLES: Final = ("customers", "sink")
 #: An id that is found nowhere by chance.
 ERIKA: Final = "erika.mustermann-4711"

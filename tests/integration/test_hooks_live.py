@@ -29,6 +29,8 @@ from tests.agents.hooks_play import alert, segment
 from tests.integration.pipelines import Raw, deployed, send, wait_until
 from tests.integration.receiver import SECRET, HttpReceiver, answers, served
 
+pytestmark = pytest.mark.replay
+
 TOKEN: Final = "xoxb-t0ken-of-a-header"
 
 

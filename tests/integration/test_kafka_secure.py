@@ -24,6 +24,8 @@ from tests.integration.kafka_jars import resolve_jars, why_not
 from tests.integration.kafka_server import KafkaCluster
 from tests.integration.pipelines import wait_until
 
+pytestmark = pytest.mark.replay
+
 USER: Final = "ebbtide"
 PASSWORD: Final = "a-password-of-the-tests"
 _DEADLINE_S: Final = 120.0

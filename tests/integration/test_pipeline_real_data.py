@@ -16,6 +16,8 @@ from streams.sources.registry import FileSource
 from streams.sources.replayer import Source
 from tests.sources.real_data import real_file
 
+pytestmark = pytest.mark.replay
+
 #: Each tenth of 96,169 records once more.
 AGAIN = 9_616
 
@@ -67,7 +69,6 @@ def test_shuffled_and_partly_told_twice_it_ends_in_the_same_rows(
     assert rows == in_order[1]
 
 
-@pytest.mark.replay
 def test_the_demo_gives_the_published_figures_of_online_retail(tmp_path: Path) -> None:
     """A year of purchases and of silence in one run; guests, who never return, are no buyers."""
     retail = FileSource(real_file("online_retail.parquet"), "online-retail")

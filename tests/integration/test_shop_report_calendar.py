@@ -18,6 +18,8 @@ from streams.domain.policy import HOUR
 from streams.settings import Settings
 from streams.sources.record import SourceRecord, event
 
+pytestmark = pytest.mark.replay
+
 #: The Fridays before clocks change, in spring and in autumn.
 FRIDAYS: Final = {
     "America/New_York": (date(2026, 3, 6), date(2026, 10, 30)),

@@ -29,6 +29,8 @@ from tests.domain.test_loss_reference import STORIES, expected, flat, input_of, 
 from tests.integration.buyer_play import Play, publish
 from tests.integration.loss_play import CRAWLER, POLICIES, START, ZONES, stories
 
+pytestmark = pytest.mark.replay
+
 KINDS: Final = ("purchases", "item_days", "leaks")
 LOSSES: Final = (*KINDS, "reasons")
 
