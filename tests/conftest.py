@@ -26,13 +26,16 @@ from tests.integration.sharing import shared
 
 #: What takes a minute or so, the longest first: begun last, it would leave one worker alone at the end.
 LONG: Final = (
-    "test_transport.py",
     "test_pipeline_real_data.py",
     "test_shop_report_real_data.py",
+    "test_transport.py",
     "test_erase.py",
     "test_verify_losses.py",
+    "test_verify_segments.py",
     "test_verify_buyers.py",
     "test_shop_report_calendar.py",
+    "test_segments.py",
+    "test_telemetry.py",
     "test_buyer.py",
     "test_kafka_contract.py",
     "test_hooks_live.py",

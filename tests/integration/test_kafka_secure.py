@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import UserScramCredentialUpsertion
 
 from streams.adapters.clickhouse import connect, migrate
 from streams.adapters.kafka.admin import AdminError, check_topics, create_topics
@@ -20,7 +22,7 @@ from streams.settings import Settings
 from streams.sources.replayer import replay
 from streams.sources.simulation import Simulation
 from streams.workers import Workers
-from tests.integration.kafka_jars import resolve_jars, why_not
+from tests.integration.kafka_jars import why_not
 from tests.integration.kafka_server import KafkaCluster
 from tests.integration.pipelines import wait_until
 
@@ -66,10 +68,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         f"{named}.ssl.keystore.password": PASSWORD,
     }
     with KafkaCluster(1, properties) as cluster:
-        user = ("--entity-type", "users", "--entity-name", USER)
-        secret = f"SCRAM-SHA-512=[password={PASSWORD}]"
-        tool = ("java", "-cp", str(resolve_jars() / "*"), "kafka.admin.ConfigCommand")
-        _run(*tool, "--bootstrap-server", cluster.bootstrap, "--alter", "--add-config", secret, *user)
+        with closing(KafkaAdminClient(bootstrap_servers=cluster.bootstrap)) as admin:
+            secret = UserScramCredentialUpsertion(USER, "SCRAM-SHA-512", PASSWORD)
+            assert admin.alter_user_scram_credentials([secret]) == {USER: None}
         yield Settings(
             kafka=f"127.0.0.1:{port}",
             security_protocol="SASL_SSL",
