@@ -81,7 +81,7 @@ replays: $(READY) ## Whole data sets and minutes of play through real processes,
 LAWS := $(addprefix tests/domain/test_,laws.py loss_laws.py identity_laws.py buyer.py segments.py) tests/agents/test_shops.py
 
 laws: $(READY) ## The laws of the rules on many more examples than `make test` has time for.
-	EBBTIDE_TEST_EXAMPLES=$${EBBTIDE_TEST_EXAMPLES:-1000} $(BIN)/python -m pytest -n auto --dist load $(LAWS) $(ARGS)
+	EBBTIDE_TEST_DEEP=1 $(BIN)/python -m pytest -n auto --dist load $(LAWS) $(ARGS)
 
 browser: $(READY) ## The page in headless Chromium over a running stack; screenshots go to .cache/screenshots.
 	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)

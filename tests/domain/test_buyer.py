@@ -21,7 +21,9 @@ from tests.domain import buyer_reference as reference
 from tests.domain.buyer_reference import Said
 from tests.domain.buyer_stories import MODEL, POLICY, START, Counter, in_order, purchases
 
-EXAMPLES = int(os.environ.get("EBBTIDE_TEST_EXAMPLES", "150"))
+EXAMPLES = int(
+    os.environ.get("EBBTIDE_TEST_EXAMPLES", "1500" if os.environ.get("EBBTIDE_TEST_DEEP") else "150")
+)
 laws = settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 END = START + 130 * DAY
 

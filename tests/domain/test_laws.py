@@ -21,7 +21,9 @@ from streams.domain.visitor import APPLIED, CLASSES, DUPLICATE, advance
 from tests.domain.reference import Row, sessions
 from tests.domain.stories import POLICY, deliver, story
 
-EXAMPLES = int(os.environ.get("EBBTIDE_TEST_EXAMPLES", "300"))
+EXAMPLES = int(
+    os.environ.get("EBBTIDE_TEST_EXAMPLES", "1500" if os.environ.get("EBBTIDE_TEST_DEEP") else "300")
+)
 laws = settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 
 

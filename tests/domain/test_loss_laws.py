@@ -31,7 +31,9 @@ from tests.domain.loss_stories import (
 )
 from tests.domain.loss_worker import NEVER_CUT, Cut, Worker, ordered
 
-EXAMPLES = int(os.environ.get("EBBTIDE_TEST_EXAMPLES", "200"))
+EXAMPLES = int(
+    os.environ.get("EBBTIDE_TEST_EXAMPLES", "500" if os.environ.get("EBBTIDE_TEST_DEEP") else "200")
+)
 laws = settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 #: Where more stories would show what the laws above them show already.
 lesser_laws = settings(laws, max_examples=max(1, EXAMPLES // 3))

@@ -21,7 +21,9 @@ from streams.domain.visitor import advance
 from tests.domain.segment_reference import Member, instants, members
 from tests.domain.stories import make
 
-EXAMPLES = int(os.environ.get("EBBTIDE_TEST_EXAMPLES", "100"))
+EXAMPLES = int(
+    os.environ.get("EBBTIDE_TEST_EXAMPLES", "400" if os.environ.get("EBBTIDE_TEST_DEEP") else "100")
+)
 laws = settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 
 #: A zone whose clocks change in the story, and windows that nothing in it falls out of.
