@@ -76,7 +76,7 @@ chaos: $(READY) ## Kill, stop and restart real processes; the outcome must stay 
 	$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
 
 replays: $(READY) ## Whole data sets and minutes of play through real processes, and what SQL over their events says.
-	$(BIN)/python -m pytest -m replay -n 3 --dist loadfile --no-loadscope-reorder tests/integration $(ARGS)
+	$(BIN)/python -m pytest -m replay -n 3 --dist loadfile --no-loadscope-reorder tests/integration tests/sources $(ARGS)
 
 LAWS := $(addprefix tests/domain/test_,laws.py loss_laws.py identity_laws.py buyer.py segments.py) tests/agents/test_shops.py
 

@@ -16,6 +16,8 @@ from streams.workers import Workers
 from tests.builders import body, cart, visit
 from tests.integration.pipelines import deployed, send, wait_until
 
+pytestmark = pytest.mark.replay
+
 #: Workers restart inside of it, unless the machine is very busy; then the test shows a little less.
 GAP_S = 8
 ROLES = ("customers", "sink")

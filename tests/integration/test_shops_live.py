@@ -15,6 +15,8 @@ from streams.sources.simulation import Simulation
 from streams.workers import Workers
 from tests.integration.pipelines import deployed, wait_until
 
+pytestmark = pytest.mark.replay
+
 POLICY = Policy()
 #: One row a series and minute: of each shop and of all together, by channel, by lost stage.
 _BY_DEFINITION = """

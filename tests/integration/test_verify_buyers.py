@@ -25,6 +25,8 @@ from tests.domain import buyer_reference as reference
 from tests.domain.buyer_reference import Said
 from tests.integration.buyer_play import DAYS, POLICY, START, Play, publish, story
 
+pytestmark = pytest.mark.replay
+
 Person = tuple[str, str]
 
 

@@ -162,6 +162,7 @@ def _written(path: Path) -> Path:
     return path
 
 
+@pytest.mark.replay
 def test_the_real_file_has_its_known_figures() -> None:
     records = list(FileSource(real_file("online_retail.parquet"), "online-retail"))
     assert not refusals(records)
