@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from chdb.state import sqlitelike
 
-from streams.embedded.clickhouse_sql import SAFE_TABLE_FUNCTIONS, Refused, Statement, read_statement
+from streams.embedded.clickhouse_sql import Denied, Refused, Statement, read_statement
 
 DATABASE = "ebbtide"
 _CODE = re.compile(r"Code: (\d+)\. (DB::.*)", re.DOTALL)
@@ -76,9 +77,10 @@ class Engine:
         self._ask(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         self.version = self._ask("SELECT version()")
         self.timezone = self._ask("SELECT timezone()")
-        table_functions = self._ask("SELECT lower(name) FROM system.table_functions").split()
-        outward = self._ask("SELECT DISTINCT lower(name) FROM system.functions WHERE name LIKE 'ai%'").split()
-        self.denied_functions = frozenset(outward) | (frozenset(table_functions) - SAFE_TABLE_FUNCTIONS)
+        self.denied = Denied.of(
+            self._ask("SELECT lower(name) FROM system.table_functions").split(),
+            self._ask("SELECT lower(name) FROM system.functions").split(),
+        )
         self._parser = sqlitelike.connect(self._path)
         self._parser.query("SET max_query_size = 1000000000, max_parser_depth = 1000")
         self._read_cached = lru_cache(maxsize=512)(self._read)
@@ -86,6 +88,10 @@ class Engine:
     def close(self) -> None:
         self._parser.close()
         self._anchor.close()
+
+    def databases(self) -> frozenset[str]:
+        """Names of what it has but for those of ClickHouse itself, from where the engine keeps them."""
+        return frozenset(unquote(path.stem) for path in Path(self._path, "metadata").glob("*.sql"))
 
     def read(self, sql: str) -> Statement:
         """What ``sql`` is; EngineError if it is not one statement, or one not allowed here."""
@@ -130,7 +136,7 @@ class Engine:
                 canonical = self._parser.query(
                     "SELECT formatQuerySingleLine({sql:String})", "TSVRaw", params={"sql": escaped}
                 )
-            return read_statement(canonical.bytes().decode(), self.denied_functions)
+            return read_statement(canonical.bytes().decode(), self.denied)
         except Exception as exc:
             raise EngineError.of(exc) from exc
 

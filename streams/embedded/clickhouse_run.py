@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from chdb.state import sqlitelike
 
-from streams.embedded.clickhouse_engine import Engine, EngineError, Result
+from streams.embedded.clickhouse_engine import DATABASE, Engine, EngineError, Result
 from streams.embedded.clickhouse_http import JOINABLE, Call
 from streams.embedded.clickhouse_reader import USER, bounded, check
 from streams.embedded.clickhouse_sql import (
@@ -15,6 +15,7 @@ from streams.embedded.clickhouse_sql import (
     InsertHead,
     Refused,
     Statement,
+    check_parameters,
     check_values,
     split_insert,
 )
@@ -75,7 +76,8 @@ def _read(engine: Engine, call: Call) -> Answer:
             raise Refused(
                 ACCESS_DENIED, f"Not allowed to the user {USER}: INSERT is no reading. (ACCESS_DENIED)"
             )
-        check(engine.read(call.text.decode()), call.database)
+        others = {name.lower() for name in engine.databases()} - {DATABASE}
+        check(engine.read(call.text.decode()), call.database, others)
         return _query(engine, replace(call, settings=settings), settings)
     except UnicodeDecodeError as exc:
         raise EngineError(36, "DB::Exception: The query is not UTF-8 text. (BAD_ARGUMENTS)") from exc
@@ -88,7 +90,7 @@ def _insert(engine: Engine, call: Call, settings: dict[str, str], insert: Insert
     engine.read(f"{head} FORMAT {insert.format}")
     data = memoryview(call.text)[insert.data_at :]
     if insert.format.lower() == "values":
-        check_values(bytes(data), engine.denied_functions)
+        check_values(bytes(data), engine.denied)
     with engine.handle(call.database, settings, call.parameters) as handle:
         inserter = handle.send_insert(head, insert.format)
         try:
@@ -104,6 +106,7 @@ def _insert(engine: Engine, call: Call, settings: dict[str, str], insert: Insert
 def _query(engine: Engine, call: Call, settings: dict[str, str]) -> Answer:
     sql = call.text.decode()
     statement = engine.read(sql)
+    check_parameters(statement, call.parameters, engine.denied)
     format_name = statement.format or call.default_format
     handle = engine.open(call.database, settings, call.parameters)
     answer = None

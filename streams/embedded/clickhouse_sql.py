@@ -8,9 +8,10 @@ escaped or quoted name, or any other spelling.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 ACCESS_DENIED = 497
 NOT_IMPLEMENTED = 48
@@ -34,6 +35,8 @@ _SAFE_ENGINES = frozenset(
     }
 )  # fmt: skip
 _SAFE_DICTIONARY_SOURCES = frozenset({"clickhouse", "null"})
+#: What a dictionary's source says of another server, or as a text that the engine runs and nobody has read.
+_UNREAD_SOURCES = frozenset({"host", "query", "where", "invalidate_query"})
 
 _SKIP = rb"(?:\s|--[^\n]*(?:\n|$)|#[ !][^\n]*(?:\n|$)|/\*.*?\*/)"
 _INSERT = re.compile(_SKIP + rb"*INSERT\b", re.IGNORECASE | re.DOTALL)
@@ -58,6 +61,23 @@ class Refused(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Names, in lower case, of functions that reach outside of the database."""
+
+    called: frozenset[str]
+    #: Not to be named either: the name alone is an argument of others, as in ``arrayMap(file, paths)``.
+    named: frozenset[str]
+
+    @classmethod
+    def of(cls, table_functions: Iterable[str], functions: Iterable[str]) -> Self:
+        """From the names, in lower case, of all that the engine knows."""
+        plain = frozenset(functions)
+        outward = {name for name in plain if name.startswith("ai")}  # they ask a model somewhere
+        called = (frozenset(table_functions) - SAFE_TABLE_FUNCTIONS) | outward | _UNSAFE_FUNCTIONS
+        return cls(called, called & plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +140,8 @@ class Statement:
         return self.verb in ("SELECT", "WITH", "(")
 
 
-def read_statement(canonical: str, denied_functions: Collection[str]) -> Statement:
-    """Reads a statement the engine has printed; Refused if it reaches outside of the database.
-
-    ``denied_functions``: lower-case names of the engine's functions not to be called.
-    """
+def read_statement(canonical: str, denied: Denied) -> Statement:
+    """Reads a statement the engine has printed; Refused if it reaches outside of the database."""
     tokens = words(canonical)
     texts = [token.text for token in tokens]
     verb = texts[0] if texts else ""
@@ -132,12 +149,12 @@ def read_statement(canonical: str, denied_functions: Collection[str]) -> Stateme
     defines = verb in ("CREATE", "ATTACH", "REPLACE", "ALTER")
     for at, token in enumerate(tokens):
         following = texts[at + 1] if at + 1 < len(texts) else ""
-        if following == "(" and _is_denied(token.name, denied_functions):
+        if following == "(" and token.name in denied.called:
             raise _refusal(f"the function {token.text}() reaches outside of the database")
-        if token.text == "APPLY":
-            applied = tokens[at + 2 if following == "(" else at + 1 : at + 3][:1]
-            if applied and _is_denied(applied[0].name, denied_functions):
-                raise _refusal(f"the function {applied[0].text}() reaches outside of the database")
+        if token.name in denied.named and texts[at - 1 : at] not in (["."], ["AS"]):
+            raise _refusal(f"{token.text} is the name of a function that reaches outside of the database")
+        if following == "(" and token.name == "format" and not _is_pattern(texts[at + 2 : at + 4]):
+            raise _refusal("the function format() evaluates what the text says that it reads")
         if (token.text, following) in (("INTO", "OUTFILE"), ("FROM", "INFILE")):
             raise _refusal(f"{token.text} {following} reads or writes files of the server")
         if (token.text, following) in (("INTO", "FUNCTION"), ("TABLE", "FUNCTION")) and verb == "INSERT":
@@ -150,9 +167,19 @@ def read_statement(canonical: str, denied_functions: Collection[str]) -> Stateme
                 raise _refusal(f"ENGINE = {engine.text} reaches outside of the database")
         if token.text == "SOURCE" and following == "(":
             source = tokens[at + 2] if at + 2 < len(tokens) else token
-            if source.name not in _SAFE_DICTIONARY_SOURCES or "HOST" in texts[at:]:
+            said = {word.name for word in tokens[at:]}
+            if source.name not in _SAFE_DICTIONARY_SOURCES or said & _UNREAD_SOURCES:
                 raise _refusal(f"a dictionary from {source.text} reaches outside of the database")
     return Statement(verb, _format_clause(texts), canonical)
+
+
+def check_parameters(statement: Statement, parameters: Mapping[str, str], denied: Denied) -> None:
+    """Refuses parameters that name such a function, where the statement takes names as parameters."""
+    if re.search(r":\s*Identifier\b", statement.text) is None:
+        return
+    for value in parameters.values():
+        if "\\" in value or value.strip('`" ').lower() in denied.named:
+            raise _refusal(f"{value!r} may name a function that reaches outside of the database")
 
 
 def words(canonical: str) -> list[Word]:
@@ -166,8 +193,8 @@ def words(canonical: str) -> list[Word]:
     ]
 
 
-def check_values(data: bytes, denied_functions: Collection[str]) -> None:
-    """Refuses VALUES that call such a function: the engine evaluates expressions in them."""
+def check_values(data: bytes, denied: Denied) -> None:
+    """Refuses VALUES that call or name such a function: the engine evaluates expressions in them."""
     strings_blanked = re.sub(rb"'(?:[^'\\]|\\.|'')*'", b"''", data, flags=re.DOTALL)
     # Up to the first of these outside of a string, the above reads the data as the engine does.
     exotic = re.search(rb"[`\"$#]|/\*|--|[^\x00-\x7f]", strings_blanked)
@@ -175,10 +202,13 @@ def check_values(data: bytes, denied_functions: Collection[str]) -> None:
     if "(" not in text:
         return
     for match in re.finditer(r"(\w+)[`\"]?(?:\s|--[^\n]*\n|#[^\n]*\n|/\*.*?\*/)*\(", text, re.DOTALL):
-        if _is_denied(match[1].lower(), denied_functions):
+        if match[1].lower() in denied.called or match[1].lower() == "format":
             raise _refusal(f"the function {match[1]}() reaches outside of the database")
-    if re.search(r"[`\"][^`\"]*\\[^`\"]*[`\"]\s*\(", text) and exotic:
-        raise _refusal("a function under an escaped name in VALUES cannot be checked")
+    for match in re.finditer(r"[A-Za-z_]\w*", text):
+        if match[0].lower() in denied.named:
+            raise _refusal(f"{match[0]} is the name of a function that reaches outside of the database")
+    if re.search(r"[`\"][^`\"]*\\[^`\"]*[`\"]", text) and exotic:
+        raise _refusal("an escaped name in VALUES cannot be checked")
 
 
 def _check_verb(verb: str, texts: list[str]) -> None:
@@ -190,8 +220,9 @@ def _check_verb(verb: str, texts: list[str]) -> None:
         raise _refusal("ATTACH ... FROM reads files of the server")
 
 
-def _is_denied(name: str, denied_functions: Collection[str]) -> bool:
-    return name in _UNSAFE_FUNCTIONS or name in denied_functions
+def _is_pattern(arguments: list[str]) -> bool:
+    """As of ``format('{}…', …)``, which fills in a text; what makes a table begins with a format's name."""
+    return arguments[1:] == [","] and arguments[0].startswith("'") and "{" in arguments[0]
 
 
 def _format_clause(texts: list[str]) -> str | None:

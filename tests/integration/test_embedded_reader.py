@@ -22,6 +22,7 @@ from streams.dashboard.asking import page_question
 from streams.embedded.clickhouse import ClickHouse
 from streams.embedded.clickhouse_reader import SETTINGS, SYSTEM_TABLES
 from tests.integration.kafka_jars import NoKafkaJars, resolve_jars, why_not
+from tests.integration.reader_attacks import ASKED, BODIES, REACHES, WRITES
 from tests.integration.stored import store
 
 ROOT: Final = Path(__file__).parents[2]
@@ -46,6 +47,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
         migrate(database.url)
         with closing(Store(database.url)) as into:
             store(into, json.loads(FACTS.read_text()))
+        with closing(connect(database.url)) as owner:
+            owner.command("CREATE DATABASE other")
+            owner.command("CREATE TABLE other.t ENGINE = MergeTree ORDER BY x AS SELECT 'secret' AS x")
         before = contents(database)
         yield database
         # After all that was tried: nothing has been written, made or dropped.
@@ -75,116 +79,6 @@ def request(
         return refused.code, refused.read().decode(errors="replace")
 
 
-WRITES: Final = [
-    "INSERT INTO sessions (session_id) VALUES ('x')",
-    "insert into sessions (session_id) select 'x'",
-    "INSERT INTO sessions FORMAT JSONEachRow {}",
-    "INSERT INTO sessions SELECT * FROM sessions",
-    "INSERT INTO FUNCTION file('x.csv') SELECT 1",
-    "INSERT INTO TABLE FUNCTION url('http://127.0.0.1/') SELECT 1",
-    "CREATE TABLE t (a UInt8) ENGINE = Memory",
-    "CREATE TEMPORARY TABLE t (a UInt8)",
-    "CREATE OR REPLACE TABLE t ENGINE = Memory AS SELECT 1",
-    "CREATE VIEW v AS SELECT 1",
-    "CREATE OR REPLACE VIEW item_loss AS SELECT 1",
-    "CREATE DATABASE d",
-    "CREATE FUNCTION f AS x -> x",
-    "CREATE USER u",
-    "CREATE DICTIONARY d (a UInt64) PRIMARY KEY a SOURCE(NULL()) LIFETIME(0) LAYOUT(FLAT())",
-    "ALTER TABLE sessions DELETE WHERE 1",
-    "ALTER TABLE sessions UPDATE orders = 0 WHERE 1",
-    "ALTER TABLE sessions DROP COLUMN orders",
-    "DELETE FROM sessions WHERE 1",
-    "UPDATE sessions SET orders = 0 WHERE 1",
-    "TRUNCATE TABLE sessions",
-    "DROP TABLE sessions",
-    "DROP DATABASE ebbtide",
-    "DETACH TABLE sessions",
-    "ATTACH TABLE sessions",
-    "RENAME TABLE sessions TO x",
-    "EXCHANGE TABLES sessions AND customers",
-    "UNDROP TABLE sessions",
-    "OPTIMIZE TABLE sessions FINAL",
-    "SET max_threads = 1",
-    "USE system",
-    "SYSTEM FLUSH LOGS",
-    "SYSTEM SHUTDOWN",
-    "KILL QUERY WHERE 1",
-    "GRANT ALL ON *.* TO bi",
-    "BACKUP TABLE sessions TO Disk('d', 'x')",
-    "/* SELECT */ DROP TABLE sessions",
-    "-- SELECT 1\nDROP TABLE sessions",
-    "SELECT 1; DROP TABLE sessions",
-    "EXPLAIN AST DROP TABLE sessions",
-    "EXPLAIN SYNTAX INSERT INTO sessions SELECT * FROM sessions",
-    "DESCRIBE TABLE (SELECT 1) SETTINGS allow_introspection_functions = 1",
-]
-FILE: Final = "'../secret.csv', 'CSV', 'a String, b UInt8'"
-REACHES: Final = [
-    f"SELECT * FROM file({FILE})",
-    f"select * from FILE({FILE})",
-    f"SELECT * FROM `file`({FILE})",
-    f"SELECT * FROM fi\\u006ce({FILE})",
-    f"SELECT 1 WHERE 'secret' IN (SELECT a FROM file({FILE}))",
-    f"WITH x AS (SELECT * FROM file({FILE})) SELECT * FROM x",
-    f"SELECT 1 UNION ALL SELECT b FROM file({FILE})",
-    f"SELECT (SELECT a FROM file({FILE}))",
-    f"SELECT * FROM (SELECT * FROM (SELECT * FROM file/**/({FILE})))",
-    f"SELECT * FROM view(SELECT * FROM file({FILE}))",
-    f"DESCRIBE TABLE file({FILE})",
-    f"DESC file({FILE})",
-    f"EXPLAIN SELECT * FROM file({FILE})",
-    f"EXPLAIN PIPELINE SELECT * FROM file({FILE})",
-    "SELECT file('../secret.csv')",
-    "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a String')",
-    "SELECT * FROM urlCluster('c', 'http://127.0.0.1:1/')",
-    "SELECT * FROM s3('http://127.0.0.1:1/b/k', 'CSV')",
-    "SELECT * FROM gcs('http://127.0.0.1:1/b/k')",
-    "SELECT * FROM hdfs('hdfs://127.0.0.1:1/x', 'CSV', 'a String')",
-    "SELECT * FROM azureBlobStorage('c', 'b', 'x')",
-    "SELECT * FROM remote('127.0.0.1:1', 'system.one')",
-    "SELECT * FROM remoteSecure('127.0.0.1:1', 'system.one')",
-    "SELECT * FROM cluster('default', system.one)",
-    "SELECT * FROM mysql('127.0.0.1:1', 'd', 't', 'u', 'p')",
-    "SELECT * FROM postgresql('127.0.0.1:1', 'd', 't', 'u', 'p')",
-    "SELECT * FROM mongodb('127.0.0.1:1', 'd', 'c', 'u', 'p', 'a String')",
-    "SELECT * FROM redis('127.0.0.1:1', 'k', 'k String, v String')",
-    "SELECT * FROM sqlite('x.db', 't')",
-    "SELECT * FROM executable('x.sh', 'CSV', 'a String')",
-    "SELECT * FROM jdbc('x', 'y', 'z')",
-    "SELECT * FROM odbc('DSN=x', 'y', 'z')",
-    "SELECT * FROM iceberg('http://127.0.0.1:1/')",
-    "SELECT * FROM deltaLake('http://127.0.0.1:1/')",
-    "SELECT * FROM hudi('http://127.0.0.1:1/')",
-    "SELECT * FROM input('a String')",
-    "SELECT * FROM merge('system', '.*')",
-    "SELECT * FROM merge('.*', 'one')",
-    "SELECT * FROM loop(sessions) LIMIT 1",
-    "SELECT * FROM dictionary('d')",
-    "SELECT * FROM mergeTreeIndex(currentDatabase(), sessions)",
-    "SELECT * FROM system.query_log",
-    "SELECT * FROM system.processes",
-    "SELECT * FROM system.users",
-    "SELECT * FROM SYSTEM.users",
-    "SELECT * FROM `system`.`users`",
-    'SELECT * FROM "system"."users"',
-    "SELECT * FROM system . /* x */ grants",
-    "SELECT 1 IN (SELECT count() FROM system.disks)",
-    "SELECT * FROM system.named_collections",
-    "SELECT * FROM system.server_settings",
-    "SELECT * FROM system.dictionaries",
-    "EXISTS TABLE system.users",
-    "SHOW CREATE TABLE system.users",
-    "SHOW GRANTS",
-    "SHOW PROCESSLIST",
-    "SHOW USERS",
-    "SELECT sleep(3)",
-    "SELECT 1 INTO OUTFILE '../out.csv'",
-    "SELECT catboostEvaluate('x', 1)",
-    "EXPLAIN TABLE OVERRIDE mysql('127.0.0.1:1', 'd', 't', 'u', 'p') PARTITION BY a",
-]
-
-
 @pytest.mark.parametrize("statement", [*WRITES, *REACHES])
 def test_what_is_no_reading_of_ours_is_refused_and_does_nothing(database: ClickHouse, statement: str) -> None:
     for post in (True, False):
@@ -203,24 +97,6 @@ def test_a_refusal_says_who_is_refused_and_why(database: ClickHouse) -> None:
     assert "(ACCESS_DENIED)" in text
 
 
-ASKED: Final = {
-    "readonly alone lets a question change it": ("SELECT 1 SETTINGS readonly = 0", {}),
-    "a schema is a file": ("SELECT 1", {"format_schema": "x"}),
-    "a template is a file": ("SELECT 1", {"format_template_row": "/etc/passwd"}),
-    "a template of output is a file": ("SELECT 1", {"output_format_template_x": "x"}),
-    "a setting that nobody listed": ("SELECT 1", {"allow_experimental_object_type": "1"}),
-    "one that is listed, beyond its bound": ("SELECT 1", {"max_memory_usage": "900000000000"}),
-    "no bound at all": ("SELECT 1", {"max_execution_time": "0"}),
-    "a number that is none": ("SELECT 1", {"max_result_rows": "many"}),
-    "inside of the question": ("SELECT 1 SETTINGS max_memory_usage = 0", {}),
-    "the second of a clause": ("SELECT 1 SETTINGS max_threads = 1, format_schema = 'x'", {}),
-    "in a subquery": ("SELECT * FROM (SELECT 1 SETTINGS allow_ddl = 1)", {}),
-    "the database of the server": ("SELECT * FROM users", {"database": "system"}),
-    "a name as a parameter": ("SELECT * FROM system.{t:Identifier}", {"param_t": "users"}),
-    "a database as a parameter": ("SELECT * FROM {d:Identifier}.users", {"param_d": "system"}),
-}
-
-
 @pytest.mark.parametrize("what", ASKED)
 def test_settings_databases_and_names_are_those_on_the_list(database: ClickHouse, what: str) -> None:
     query, parameters = ASKED[what]
@@ -228,6 +104,18 @@ def test_settings_databases_and_names_are_those_on_the_list(database: ClickHouse
         status, text = request(database, query, post=post, **parameters)
         assert status >= 400, text
         assert text.startswith("Code: ")
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_a_request_in_another_form_gets_no_further(database: ClickHouse, what: str) -> None:
+    headers, body = BODIES[what]
+    user = "default" if {"X-ClickHouse-User", "Authorization"} & headers.keys() else "bi"
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{database.process.port}/?user={user}", data=body, headers=headers
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=30)
+    assert refused.value.read().startswith(b"Code: ")
 
 
 def test_an_insert_whose_data_is_the_body_is_refused(database: ClickHouse) -> None:

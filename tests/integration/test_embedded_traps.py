@@ -107,6 +107,13 @@ def test_a_reader_that_leaves_halfway_leaves_nothing_to_the_next(endpoint: Click
         "SELECT file('{file}')",
         "SELECT * APPLY(file) FROM (SELECT '{file}' AS x)",
         "SELECT * APPLY file FROM (SELECT '{file}' AS x)",
+        "SELECT arrayMap(file, ['{file}'])",
+        "SELECT * FROM format(Values, 'a String', '(file(\\'{file}\\'))')",
+        "INSERT INTO safe SELECT arrayMap(file, ['{file}'])[1]",
+        "INSERT INTO safe SELECT * FROM format('Values', 'a String', '(file(\\'{file}\\'))')",
+        "INSERT INTO safe VALUES (arrayMap(file, ['{file}'])[1])",
+        "CREATE DICTIONARY k (a String) PRIMARY KEY a SOURCE(CLICKHOUSE(QUERY 'SELECT file(\\'{file}\\')'))"
+        " LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(1)",
         "SELECT 1 INTO OUTFILE '{file}.out'",
         "INSERT INTO FUNCTION file('{file}.out', 'CSV', 'a Int32') VALUES (1)",
         "INSERT INTO FUNCTION file('{file}.out', 'CSV', 'a Int32') SELECT 1",
@@ -133,6 +140,15 @@ def test_a_statement_that_reaches_outside_of_the_database_is_refused(
     assert text.count("\n") == 1
     assert list(tmp_path.iterdir()) == [secret]
     assert ask(endpoint, "SELECT count() FROM safe") == "0\n"
+
+
+def test_a_parameter_does_not_name_a_function_that_reaches_outside(endpoint: ClickHouse) -> None:
+    query = "SELECT arrayMap({f:Identifier}, ['abc'])"
+    assert ask(endpoint, query, param_f="length") == "[3]\n"
+    for name in ("file", "`file`", "fi\\x6ce"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(endpoint, query, param_f=name)
+        assert refused.value.code == 403
 
 
 def test_the_refusals_of_one_endpoint_leave_its_directory_usable(endpoint: ClickHouse) -> None:
