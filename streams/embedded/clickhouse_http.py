@@ -79,6 +79,8 @@ class Call:
     encoding: str | None
     settings: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+    #: Of the protocol that the client speaks; 0 if it does not say.
+    revision: int = 0
     #: Asked by the user who may only read.
     is_reader: bool = False
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chdb.state import sqlitelike
 
 from streams.embedded.clickhouse_engine import DATABASE, Engine, EngineError, Result
 from streams.embedded.clickhouse_http import JOINABLE, Call
+from streams.embedded.clickhouse_native import REVISION, revised
 from streams.embedded.clickhouse_reader import USER, bounded, check
 from streams.embedded.clickhouse_sql import (
     ACCESS_DENIED,
@@ -35,6 +37,13 @@ class Answer:
     written_bytes: int = 0
     stream: sqlitelike.StreamingResult | None = None
     handle: sqlitelike.Connection | None = None
+    #: How the engine's bytes are written for this client.
+    written_as: Callable[[bytes], bytes] = bytes
+
+    def fetch(self) -> bytes | None:
+        """The next piece; None after the last."""
+        piece = None if self.stream is None else self.stream.fetch()
+        return None if piece is None else self.written_as(piece.bytes())
 
     def close(self) -> None:
         """Ends a running query and its handle."""
@@ -117,6 +126,13 @@ def _query(engine: Engine, call: Call, settings: dict[str, str]) -> Answer:
             answer = _finished(handle.query(sql, format_name), format_name)
         if format_name == "Native" and not answer.data and statement.is_select:
             answer.data = _native_header(engine, call, sql, statement)
+        if format_name == "Native" and call.revision >= REVISION:
+            answer.written_as = revised
+            try:
+                answer.data = revised(answer.data)
+            except EngineError:
+                answer.close()
+                raise
         return answer
     finally:
         if answer is None or answer.stream is None:

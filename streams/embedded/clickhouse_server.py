@@ -116,9 +116,8 @@ class Endpoint:
         encoder = http.Encoder(call.encoding)
 
         def next_piece() -> bytes | None:
-            assert answer.stream is not None
-            chunk = answer.stream.fetch()
-            return None if chunk is None else encoder.add(chunk.bytes())
+            more = answer.fetch()
+            return None if more is None else encoder.add(more)
 
         try:
             await response.prepare(request)
@@ -194,6 +193,7 @@ class Endpoint:
         if not default_format.isidentifier():
             raise EngineError(73, f"DB::Exception: Unknown format {default_format!r}. (UNKNOWN_FORMAT)")
         query = fields.get("query", "").encode()
+        revision = fields.get("client_protocol_version", "0")
         settings = {
             name: value
             for name, value in fields.items()
@@ -205,6 +205,7 @@ class Endpoint:
             default_format=default_format,
             query_id=query_id,
             wait_end=fields.get("wait_end_of_query", "0") not in ("0", "false"),
+            revision=int(revision) if revision.isascii() and revision.isdigit() else 0,
             encoding=http.choose_encoding(request.headers.get("Accept-Encoding", ""), settings),
             settings=settings,
             parameters={

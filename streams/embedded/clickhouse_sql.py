@@ -174,10 +174,9 @@ def read_statement(canonical: str, denied: Denied) -> Statement:
 
 
 def check_parameters(statement: Statement, parameters: Mapping[str, str], denied: Denied) -> None:
-    """Refuses parameters that name such a function, where the statement takes names as parameters."""
-    if re.search(r":\s*Identifier\b", statement.text) is None:
-        return
-    for value in parameters.values():
+    """Refuses a parameter that stands for a name, and is that of such a function."""
+    for parameter in re.findall(r"\{(\w+):\s*Identifier\}", statement.text):
+        value = parameters.get(parameter, "")
         if "\\" in value or value.strip('`" ').lower() in denied.named:
             raise _refusal(f"{value!r} may name a function that reaches outside of the database")
 

@@ -174,6 +174,11 @@ TOOLS: Final = {
     "Grafana: tables": "SELECT name FROM system.tables WHERE database = 'ebbtide'",
     "Grafana: columns": "DESC TABLE `ebbtide`.`sessions`",
     "Grafana: health": "SELECT 1",
+    "Grafana: its driver's hello": "SELECT displayName(), version(), revision(), timezone()",
+    "Grafana: all tables": "SELECT database, name FROM system.tables ORDER BY database, name",
+    "Grafana: all columns": "SELECT database, table, name, type, comment FROM system.columns"
+    " WHERE (database, table) IN (('ebbtide', 'sessions')) ORDER BY database, table, position",
+    "Grafana: values": "SELECT DISTINCT lost_stage FROM ebbtide.sessions SETTINGS max_execution_time=10",
     "Metabase: tables": "SELECT name, comment FROM system.tables WHERE database = 'ebbtide'",
     "Metabase: columns": "SELECT * FROM system.columns WHERE database = 'ebbtide' AND table = 'sessions'",
     "DBeaver: databases": "SELECT * FROM system.databases ORDER BY name",
@@ -196,6 +201,52 @@ def test_a_tool_finds_its_way(database: ClickHouse, tool: str) -> None:
     for post in (True, False):
         status, text = request(database, TOOLS[tool], post=post, max_execution_time="60")
         assert status == 200, text
+
+
+#: One of each kind of type: what comes after it in a block is found only where its end is known.
+TYPES: Final = [
+    "number", "toString(number)", "toFixedString('ab', 3)", "if(number % 2, NULL, 'x')", "true", "NULL", "[]",
+    "toLowCardinality(toString(number))", "toLowCardinality(if(number % 2, NULL, 'x'))",
+    "[toLowCardinality('a'), 'b']", "map(toLowCardinality('k'), [1, 2], 'z', [])", "[[1], [2, number]]",
+    "(1, 'a', toLowCardinality('q'))", "CAST((1, (2, 3)) AS Tuple(a UInt8, b Tuple(c String, `d e` UInt8)))",
+    "CAST('a' AS Enum8('a' = 1, 'b,(c' = 2))", "toDecimal32(1, 2)", "toDecimal64(1, 2)", "toDecimal128(1, 2)",
+    "toDecimal256(1, 2)", "toDateTime64('2024-01-01 00:00:00', 3, 'UTC')", "toDate32('2024-01-01')",
+    "toDateTime('2024-01-01 00:00:00', 'Asia/Shanghai')", "toDate('2024-01-01')", "generateUUIDv7()",
+    "toIPv4('1.2.3.4')", "toIPv6('::1')", "toInt256(1)", "INTERVAL 1 DAY", "range(number)", "(1., 2.)::Point",
+    "CAST([(1, 'a')] AS Nested(a UInt8, b String))", "1::SimpleAggregateFunction(sum, UInt64)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", TYPES)
+def test_blocks_for_a_protocol_of_today_have_an_info_and_a_byte_a_column(
+    database: ClickHouse, value: str
+) -> None:
+    def native(**parameters: str) -> bytes:
+        given = urllib.parse.urlencode({"user": "bi", "default_format": "Native", **parameters})
+        url = f"http://127.0.0.1:{database.process.port}/?{given}"
+        question = f"SELECT materialize({value}) AS a, 'end' AS b FROM numbers(3)"
+        with urllib.request.urlopen(url, question.encode(), timeout=30) as answer:
+            return bytes(answer.read())
+
+    plain = native()
+    head = plain.index(b"\x01a") + 2
+    head += 1 + plain[head]  # the type's name
+    name, ends = b"\x01b\x06String", b"\x03end" * 3
+    assert plain.endswith(name + ends)
+    told = native(client_protocol_version="54460")
+    info = b"\x01\x00\x02\xff\xff\xff\xff\x00"
+    assert told[: len(info) + head + 1] == info + plain[:head] + b"\x00"
+    assert told.endswith(name + b"\x00" + ends)
+    assert len(told) == len(plain) + len(info) + 2
+
+
+def test_a_protocol_of_today_cannot_have_columns_whose_end_is_not_known(database: ClickHouse) -> None:
+    for value in ("sumState(1)", "1::Dynamic", "'{}'::JSON"):
+        status, text = request(
+            database, f"SELECT {value}", default_format="Native", client_protocol_version="54460"
+        )
+        assert status == 501
+        assert "cannot be sent in Native" in text
 
 
 def test_clickhouse_connect_as_it_is_reads_and_is_refused_as_by_any_clickhouse(database: ClickHouse) -> None:
