@@ -45,7 +45,7 @@ _POLICY_VALUES = tuple(name for name in _POLICY_DEFAULTS if name not in _POLICY_
 
 
 #: Settings that may also be in a file, which a variable of the same name with _FILE says.
-_SECRETS = ("customer_key", "page_token", "sasl_password", "clickhouse")
+_SECRETS = ("customer_key", "page_token", "sasl_password", "clickhouse", "bi_password")
 #: What a worker can be, in the order of their ports.
 ROLES = ("customers", "sink", "shops", "hooks")
 #: A key that can be guessed hides nobody.
@@ -119,6 +119,9 @@ class Settings:
 
     #: What lets into the page; without one it is for this machine alone.
     page_token: str = field(default="", repr=False)
+
+    #: Of the user `bi` of the embedded ClickHouse, who may only read; empty: none is asked for, on 127.0.0.1.
+    bi_password: str = field(default="", repr=False)
 
     policy: Policy = field(default_factory=Policy)
 

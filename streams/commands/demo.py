@@ -130,7 +130,7 @@ def run_demo(
     Raises StackError, SourceError, ReplayError, WorkerError, StoreError or DemoError: one sentence each.
     """
     say("Starting the embedded broker and ClickHouse")
-    with EmbeddedStack(data_dir) as stack:
+    with EmbeddedStack(data_dir, settings.bi_password) as stack:
         settings = Settings.from_env(
             settings.to_env(),
             kafka=stack.kafka,

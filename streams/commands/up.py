@@ -204,7 +204,7 @@ def _run(
     stopped: threading.Event,
 ) -> None:
     _say("starting the embedded broker and ClickHouse")
-    with EmbeddedStack(data_dir) as stack:
+    with EmbeddedStack(data_dir, settings.bi_password) as stack:
         settings = Settings.from_env(
             settings.to_env(),
             kafka=stack.kafka,
@@ -214,6 +214,7 @@ def _run(
         database, broker, logs = stack.database.process, stack.broker.process, stack.directory
         migrate(settings.clickhouse)
         create_topics(settings)
+        _say(f"BI tools: ClickHouse over HTTP on {HOST}:{database.port}, database ebbtide, user bi")
         page = _page(stack.reader, logs / "page.log")
         stream = _Stream(source, settings, pace, _progress())
         with Workers(settings, _ROLES, logs) as workers:

@@ -20,10 +20,11 @@ class EmbeddedStack:
 
     With ``data_dir`` the ClickHouse data is kept in ``data_dir/clickhouse``, the logs beside it; otherwise
     everything is in a temporary directory that goes at the end. The broker is memory only either way: each
-    run begins with no topic. Raises StackError when a part cannot run.
+    run begins with no topic. ``bi_password`` is that of who only reads. Raises StackError when a part cannot
+    run.
     """
 
-    def __init__(self, data_dir: Path | None = None) -> None:
+    def __init__(self, data_dir: Path | None = None, bi_password: str = "") -> None:
         self._temporary = data_dir is None
         self.directory = Path(tempfile.mkdtemp(prefix="ebbtide-")) if data_dir is None else data_dir.resolve()
         try:
@@ -34,7 +35,7 @@ class EmbeddedStack:
         except StackError:
             self._remove_temporary()
             raise
-        self.database = ClickHouse(self.directory / "clickhouse", self.directory)
+        self.database = ClickHouse(self.directory / "clickhouse", self.directory, bi_password)
 
     @property
     def kafka(self) -> str:
@@ -43,7 +44,7 @@ class EmbeddedStack:
 
     @property
     def clickhouse(self) -> str:
-        """``http://default@127.0.0.1:PORT/ebbtide``"""
+        """ClickHouse's address for who may do all: ``http://default@127.0.0.1:PORT/ebbtide``"""
         return self.database.url
 
     @property

@@ -13,6 +13,7 @@ SECRETS = {
     "PAGE_TOKEN": "page_token",
     "SASL_PASSWORD": "sasl_password",
     "CLICKHOUSE": "clickhouse",
+    "BI_PASSWORD": "bi_password",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import subprocess
 import urllib.error
 import urllib.parse
@@ -134,6 +135,24 @@ def test_another_user_or_a_password_that_is_none_is_refused(database: ClickHouse
     for user, password in (("bi", "x"), ("BI", ""), ("nobody", ""), ("bi ", "")):
         status, text = request(database, "SELECT 1", user=user, password=password)
         assert status in (401, 403), text
+
+
+def test_with_a_password_for_the_reader_the_owner_has_one_too(tmp_path: Path) -> None:
+    with ClickHouse(tmp_path / "data", tmp_path, "p@ss/wörd") as database:
+        for user, password in (("bi", ""), ("bi", "x"), ("default", ""), ("default", "p@ss/wörd")):
+            status, text = request(database, "SELECT 1", user=user, password=password)
+            assert (status, "Authentication failed" in text) == (403, True)
+        for url, user in ((database.reader_url, "bi"), (database.url, "default")):
+            with closing(connect(url, database="")) as client:
+                assert client.query("SELECT 1").result_rows == [(1,)]
+            assert Endpoint.parse(url).user == user
+        database.restart()
+        secrets = sorted(tmp_path.glob("clickhouse-*"))
+        assert [stat.S_IMODE(path.stat().st_mode) for path in secrets] == [0o600, 0o600]
+        listed = Path(f"/proc/{database.process.pid}/cmdline")
+        if listed.exists():
+            assert "wörd" not in listed.read_text()
+        assert "wörd" not in (tmp_path / "clickhouse.log").read_text()
 
 
 # -- what works
