@@ -15,7 +15,7 @@ class FakeStore:
     def __init__(self, failures: Iterable[Exception] = ()) -> None:
         self.failures = list(failures)
         self.inserts: list[tuple[str, pa.Table]] = []
-        self.attempts = 0
+        self.attempts = self.pings = 0
         self.threads: set[int] = set()
         self.gate = threading.Event()
         self.gate.set()
@@ -28,6 +28,12 @@ class FakeStore:
         if self.failures:
             raise self.failures.pop(0)
         self.inserts.append((table, rows))
+
+    def ping(self) -> None:
+        """Raise the next failure, if there is one."""
+        self.pings += 1
+        if self.failures:
+            raise self.failures.pop(0)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """All rows of ``table``, in the order of insertion."""

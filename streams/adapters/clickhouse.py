@@ -216,7 +216,7 @@ def _client(endpoint: Endpoint, database: str, timeout_s: float) -> Client:
 
 
 class Store:
-    """Inserts Arrow tables; connects at the first insert and again after a failure.
+    """Inserts Arrow tables; connects when it is first asked and again after a failure.
 
     Blocking: call it from a thread. Not for two threads at once.
     """
@@ -232,14 +232,23 @@ class Store:
         After a StoreUnavailable the rows may be there or not; inserting them again is harmless, because
         every table replaces by identity.
         """
-        with explained(self.endpoint, f"inserting into {table}"):
-            try:
-                if self._connected is None:
-                    self._connected = _client(self.endpoint, self.endpoint.database, self._timeout_s)
-                self._connected.insert_arrow(table, rows)
-            except Exception:
-                self.close()
-                raise
+        with explained(self.endpoint, f"inserting into {table}"), self._client() as client:
+            client.insert_arrow(table, rows)
+
+    def ping(self) -> None:
+        """StoreUnavailable or StoreError if ClickHouse does not answer us."""
+        with explained(self.endpoint, "asking whether it is there"), self._client() as client:
+            client.command("SELECT 1")
+
+    @contextmanager
+    def _client(self) -> Iterator[Client]:
+        try:
+            if self._connected is None:
+                self._connected = _client(self.endpoint, self.endpoint.database, self._timeout_s)
+            yield self._connected
+        except Exception:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let go of the connection."""

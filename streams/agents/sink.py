@@ -43,6 +43,8 @@ INSERT_BYTES: Final = 32 * 1024 * 1024
 _PATIENCE_S: Final = 5.0
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 10.0
+#: With nothing to store for so long, it is asked whether ClickHouse is there: readiness is about now.
+LOOK_S: Final = 10.0
 
 
 class Inserts(Protocol):
@@ -50,6 +52,9 @@ class Inserts(Protocol):
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """All rows or a StoreError; StoreUnavailable when trying again can help."""
+
+    def ping(self) -> None:
+        """Likewise, where there is nothing to insert."""
 
 
 class Erases(Protocol):
@@ -124,8 +129,10 @@ class Sink:
         settings: Settings,
         waits_knowingly: Callable[[], object] = lambda: None,
         eraser: Erases | None = None,
+        look_s: float = LOOK_S,
     ) -> None:
         self._store = store
+        self._look_s = look_s
         self._eraser = eraser
         #: Whose rows are not taken in, by digest; and who of them has been deleted and noted.
         self._erased: dict[bytes, Erasure] = {}
@@ -208,13 +215,22 @@ class Sink:
             ripe = [lane for lane in waiting if self._full() or self._ripe_at(lane) <= now]
             if ripe:
                 return min(ripe, key=lambda lane: lane.bundles[0].taken_at)
-            wait_s = min((self._ripe_at(lane) - now for lane in waiting), default=None)
+            wait_s = min((self._ripe_at(lane) - now for lane in waiting), default=self._look_s)
             try:
                 # Not wait_for: on Python 3.11 it can swallow a cancellation.
                 async with asyncio.timeout(wait_s):
                     await self._news.wait()
             except TimeoutError:
-                pass
+                if not waiting:
+                    await self._look()
+
+    async def _look(self) -> None:
+        """Return when ClickHouse is there."""
+        try:
+            # Not stubbornly at once: that tells the watchdog that we wait, and we do not.
+            await asyncio.to_thread(self._store.ping)
+        except StoreUnavailable:
+            await self._stubbornly(self._store.ping)
 
     def _ripe_at(self, lane: _Lane) -> float:
         taken_at = lane.bundles[0].taken_at

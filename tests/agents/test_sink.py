@@ -12,6 +12,7 @@ import pytest
 from streams.adapters.clickhouse import StoreError, StoreUnavailable
 from streams.adapters.columns import UndecodableFact
 from streams.agents import sink as sink_module
+from streams.agents.gauges import why_sink_is_unready
 from streams.agents.sink import Bundle, Sink
 from streams.settings import Settings
 from tests.builders import record
@@ -163,6 +164,34 @@ def test_an_outage_is_waited_out_and_nothing_is_lost_or_acknowledged_early(
             assert sink.retries == 6
             assert sink.away_since is None
         assert [row["next_offset"] for row in store.rows("ingest")] == list(range(10))
+
+    asyncio.run(story())
+
+
+def test_an_outage_is_seen_while_there_is_nothing_to_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_module, "_FIRST_DELAY_S", 0.001)
+
+    async def story() -> None:
+        store = FakeStore([StoreUnavailable("ClickHouse is away")] * 4)
+        sink = Sink(store, Settings(), look_s=0.001)
+        task = asyncio.create_task(sink.run())
+        await until(lambda: sink.away_since is not None)
+        assert why_sink_is_unready(sink).startswith("ClickHouse is away, for ")
+        await until(lambda: sink.away_since is None and store.pings > 5)
+        assert why_sink_is_unready(sink) == ""
+        task.cancel()
+
+    asyncio.run(story())
+
+
+def test_to_look_whether_clickhouse_is_there_is_no_reason_for_the_watchdog_to_wait() -> None:
+    async def story() -> None:
+        store, waits = FakeStore(), []
+        sink = Sink(store, Settings(), waits_knowingly=lambda: waits.append(1), look_s=0.001)
+        task = asyncio.create_task(sink.run())
+        await until(lambda: store.pings > 5)
+        assert waits == []
+        task.cancel()
 
     asyncio.run(story())
 
