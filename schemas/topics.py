@@ -106,7 +106,7 @@ DELIVERIES: Final = Topic("deliveries", "fact", "delivery_id", "DeliveryFact")
 
 #: Input topics in the order that indexes them in the state's offset guard: append, never reorder.
 INPUTS: Final = (VISITS, FAVORITES, CARTS, ORDERS, FEEDBACK, IDENTITIES)
-#: The first so many of them have events wherever Ebbtide is used, so their time is always waited for.
+#: The first so many of them have events wherever Ebbtide is used.
 ALWAYS: Final = 4
 #: What the offset guard covers: the inputs, and behind them what customers are handed. An input appended to
 #: these must stand behind HANDOVERS, and its index is then the one in READ.

@@ -75,7 +75,7 @@ class Partition:
         started = Progress.start(_READ, _INPUTS)
         self.progress = started if marker is None else decode_marker(marker)
         self.progress.widen(_READ, _INPUTS)
-        self.clock = PartitionClock(_INPUTS, topics.ALWAYS)
+        self.clock = PartitionClock(_INPUTS)
         self.clock.times = list(self.progress.times)
         self.clock.watermark = self.progress.watermark
         self.deadlines = Deadlines(DEADLINE_GRANULE_MS)

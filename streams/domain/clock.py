@@ -18,19 +18,17 @@ class PartitionClock:
     when the tick came has been read: an idle topic does not hold the others back, a lagging one does.
     The watermark never goes backwards.
 
-    A topic after the first ``always`` need not have any events; where no ticks come, nothing waits for it
-    before its first.
+    A topic that has had nothing at all is like one that lags until a tick says otherwise: what it holds may
+    be as old as anything. A worker that starts beside a replay finds its topics in any order.
     """
 
     #: Ticks kept while a topic is behind. When it has caught up it wants the newest, so older ones may go.
     MOST_TICKS = 64
 
-    __slots__ = ("_always", "_ticked", "_ticks", "times", "watermark")
+    __slots__ = ("_ticks", "times", "watermark")
 
-    def __init__(self, topics: int, always: int | None = None) -> None:
+    def __init__(self, topics: int) -> None:
         self.times = [UNKNOWN] * topics
-        self._always = topics if always is None else always
-        self._ticked = False
         self.watermark = UNKNOWN
         self._ticks: list[tuple[float, int]] = []
 
@@ -41,7 +39,6 @@ class PartitionClock:
 
     def tick(self, at: int, received: float) -> None:
         """A tick says that it is ``at`` ms; ``received`` is on the clock that ``CaughtUp`` compares with."""
-        self._ticked = True
         self._ticks.append((received, at))
         if len(self._ticks) > self.MOST_TICKS:
             # Every second one: what is left still spans the whole wait.
@@ -67,11 +64,7 @@ class PartitionClock:
                     oldest_needed = 0
             # The newest tick that every topic has passed settles all before it.
             del self._ticks[:oldest_needed]
-        times = self.times
-        if not self._ticked:
-            always = self._always
-            times = times[:always] + [time for time in times[always:] if time != UNKNOWN]
-        self.watermark = max(self.watermark, min(times))
+        self.watermark = max(self.watermark, min(self.times))
         return self.watermark
 
 

@@ -10,7 +10,17 @@ from typing import Any
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from streams.domain.events import ArrivalTime, Cart, EventTime, Favorite, Input, Order, OrderLine, Visit
+from streams.domain.events import (
+    ArrivalTime,
+    Cart,
+    EventTime,
+    Favorite,
+    Feedback,
+    Input,
+    Order,
+    OrderLine,
+    Visit,
+)
 from streams.domain.policy import DAY, MINUTE, Policy
 
 ITEMS = ["a", "b"]
@@ -27,7 +37,7 @@ POLICY = Policy(
     prospect_memory=DAY,
     buyer_memory=4 * DAY,
 )
-_TOPIC = {Visit: 0, Favorite: 1, Cart: 2, Order: 3}
+_TOPIC = {Visit: 0, Favorite: 1, Cart: 2, Order: 3, Feedback: 4}
 
 
 def make(t: int, event_id: str, kind: type[Any], offset: int = 0, **fields: Any) -> Input:
