@@ -24,6 +24,7 @@ _CODE = re.compile(r"Code: (\d+)\. (DB::.*)", re.DOTALL)
 _PARSE_SCOPE = re.compile(r": In scope SELECT formatQuerySingleLine\(.*(?=\. \([A-Z_]+\))", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _CACHED_STATEMENT = 8_192  # characters
+_RIGHTS = Path(__file__).with_name("clickhouse_rights.xml")
 
 
 class EngineError(Exception):
@@ -62,11 +63,12 @@ class Engine:
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self._path = str(path)
+        self._path = path
+        self._address = f"{path}?config-file={_RIGHTS}&users_config={_RIGHTS}"
         kept_uuid = _uuid_of_default_database(path)
         # The engine ends when its last handle closes, so this one stays open.
         try:
-            self._anchor = sqlitelike.connect(self._path)
+            self._anchor = sqlitelike.connect(self._address)
         except RuntimeError as exc:
             # The engine prints the cause, and raises without it.
             raise RuntimeError(
@@ -81,7 +83,7 @@ class Engine:
             self._ask("SELECT lower(name) FROM system.table_functions").split(),
             self._ask("SELECT lower(name) FROM system.functions").split(),
         )
-        self._parser = sqlitelike.connect(self._path)
+        self._parser = sqlitelike.connect(self._address)
         self._parser.query("SET max_query_size = 1000000000, max_parser_depth = 1000")
         self._read_cached = lru_cache(maxsize=512)(self._read)
 
@@ -91,7 +93,7 @@ class Engine:
 
     def databases(self) -> frozenset[str]:
         """Names of what it has but for those of ClickHouse itself, from where the engine keeps them."""
-        return frozenset(unquote(path.stem) for path in Path(self._path, "metadata").glob("*.sql"))
+        return frozenset(unquote(path.stem) for path in (self._path / "metadata").glob("*.sql"))
 
     def read(self, sql: str) -> Statement:
         """What ``sql`` is; EngineError if it is not one statement, or one not allowed here."""
@@ -119,7 +121,7 @@ class Engine:
         prelude = f"USE `{database.replace(chr(92), chr(92) * 2).replace('`', chr(92) + '`')}`"
         if changes:
             prelude += "; SET " + ", ".join(f"{name} = {quote(value)}" for name, value in changes.items())
-        connection = sqlitelike.connect(self._path)
+        connection = sqlitelike.connect(self._address)
         try:
             connection.query(prelude)
         except Exception as exc:

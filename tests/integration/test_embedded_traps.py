@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -149,6 +151,35 @@ def test_a_parameter_does_not_name_a_function_that_reaches_outside(endpoint: Cli
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask(endpoint, query, param_f=name)
         assert refused.value.code == 403
+
+
+_ASK_PAST_THE_ENDPOINT = """
+import sys
+from pathlib import Path
+from streams.embedded.clickhouse_engine import Engine
+engine = Engine(Path(sys.argv[1]))
+for sql in sys.argv[2:]:
+    try:
+        with engine.handle("default", {}, {}) as handle:
+            print("answered", handle.query(sql, "TSV").bytes().decode().strip())
+    except Exception as exc:
+        print("denied" if "ACCESS_DENIED" in str(exc) else exc)
+"""
+
+
+def test_the_engine_refuses_sources_outside_even_where_the_endpoint_would_not(tmp_path: Path) -> None:
+    """What reading statements might miss, the engine's own grants hold; a process of its own, as always."""
+    outside = [
+        "SELECT * FROM url('http://127.0.0.1:1/x', 'CSV', 'a String')",
+        "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+        "SELECT * FROM remote('127.0.0.1:9000', 'system', 'one')",
+        "INSERT INTO FUNCTION file('x.csv', 'CSV', 'a Int32') SELECT 1",
+        "CREATE TABLE f (a String) ENGINE = URL('http://127.0.0.1:1/x', 'CSV')",
+        "CREATE USER someone",
+    ]
+    asked = [sys.executable, "-c", _ASK_PAST_THE_ENDPOINT, str(tmp_path / "data"), *outside, "SELECT 1"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["denied"] * len(outside) + ["answered 1"]
 
 
 def test_the_refusals_of_one_endpoint_leave_its_directory_usable(endpoint: ClickHouse) -> None:
