@@ -18,7 +18,9 @@ from streams.adapters.clickhouse import connect, migrate
 from streams.adapters.kafka.admin import check_topics, create_topics
 from streams.adapters.kafka.models import published
 from streams.adapters.kafka.rules import published_rules
-from streams.adapters.kafka.worker import run_worker
+from streams.adapters.kafka.watchdog import say
+from streams.adapters.kafka.worker import WorkerApp, run_worker
+from streams.adapters.telemetry import log_as
 from streams.adapters.verify import are_rules_published, fitted_shops, verify
 from streams.app import ROLES, create_app
 from streams.commands import options as given
@@ -29,7 +31,7 @@ from streams.commands.dead_letters import dead_letters
 from streams.commands.demo import run_demo
 from streams.commands.doctor import doctor
 from streams.commands.erase import erase
-from streams.commands.errors import told
+from streams.commands.errors import TOLD, told
 from streams.commands.hooks import hooks
 from streams.commands.kept import clickhouse_url
 from streams.commands.model import model
@@ -141,13 +143,16 @@ def worker(agents: str, with_parent: bool, **options: Any) -> None:
     if len(roles) == 1:
         if with_parent:
             end_with_parent()
-        # A broker may not have heard yet of topics that another one has just made.
-        deadline = time.monotonic() + _TOPICS_S
-        while (problems := check_topics(settings)) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        if problems:
-            raise click.ClickException(f"{problems[0]}; `ebbtide topics create` makes what is missing")
-        sys.exit(run_worker(create_app(settings, roles[0])))
+        try:
+            app = _app_with_topics(settings, roles[0])
+        except (click.ClickException, *TOLD) as exc:
+            if settings.log_format == "text":
+                raise
+            # Whoever reads the log as JSON reads this there, too.
+            log_as(settings, roles[0])
+            say(str(exc))
+            sys.exit(1)
+        sys.exit(run_worker(app))
     stopped = False
 
     def stop(*_: object) -> None:
@@ -158,6 +163,17 @@ def worker(agents: str, with_parent: bool, **options: Any) -> None:
     signal.signal(signal.SIGINT, stop)
     with Workers(settings, roles) as workers:
         workers.wait(lambda: stopped)
+
+
+def _app_with_topics(settings: Settings, role: str) -> WorkerApp:
+    """The app of ``role`` once its topics are there; ClickException if they do not come to be."""
+    # A broker may not have heard yet of topics that another one has just made.
+    deadline = time.monotonic() + _TOPICS_S
+    while (problems := check_topics(settings)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if problems:
+        raise click.ClickException(f"{problems[0]}; `ebbtide topics create` makes what is missing")
+    return create_app(settings, role)
 
 
 @main.command(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.config
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -23,6 +26,10 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from streams.settings import ROLES, Settings, SettingsError
+
+#: The worker itself, whichever part of it speaks.
+WORKER_LOG: Final = "ebbtide"
+log = logging.getLogger(WORKER_LOG)
 
 T = TypeVar("T")
 
@@ -47,6 +54,8 @@ def _histogram(name: str, says: str, *labels: str) -> Histogram:
 
 #: Every role but the sink. Batches worked off, and how long each took from being taken to being acked.
 BATCH_SECONDS: Final = _histogram("ebbtide_batch_seconds", "one batch, until it may be acked")
+#: customers: input records by what became of them: applied, duplicate, late, rejected.
+RECORDS: Final = _counter("ebbtide_records", "input records, by fate", "topic", "fate")
 #: customers: records refused, by reason. Erasures and ticks are topics too.
 DEAD_LETTERS: Final = _counter("ebbtide_dead_letters", "records refused", "topic", "reason")
 #: customers: facts sent, by their topic.
@@ -65,6 +74,7 @@ HOOK_ATTEMPTS: Final = _counter("ebbtide_hook_attempts", "attempts to deliver", 
 GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     # every role
     "ebbtide_ready": ("1: partitions are assigned and recovered, and what it writes to is there", ()),
+    "ebbtide_recovering": ("1: partitions are being assigned, or their changelogs read back", ()),
     "ebbtide_partitions": ("partitions assigned", ()),
     "ebbtide_lag_records": ("records that are there and not acked", ("topic",)),
     "ebbtide_commit_age_seconds": ("since the last commit, while there is something to commit; else 0", ()),
@@ -72,8 +82,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "ebbtide_recovery_seconds": ("spent on it", ()),
     "ebbtide_state_rows": ("rows of the table held in memory", ()),
     "ebbtide_state_bytes": ("of memory that they take, about", ()),
-    # customers; counts are of the partition since its first record: they are kept with its state
-    "ebbtide_records": ("input records of a partition, by fate", ("topic", "fate")),
+    # customers
     "ebbtide_watermark_seconds": ("event time that the partition has come to, since 1970", ("partition",)),
     "ebbtide_watermark_delay_seconds": ("wall clock less watermark", ("partition",)),
     "ebbtide_deadlines": ("customers that time alone will change", ()),
@@ -83,8 +92,10 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "ebbtide_clickhouse_away_seconds": ("since it was found away; 0: it is there", ()),
     # shops
     "ebbtide_minutes_behind": ("minutes complete and not judged yet, of the partition furthest behind", ()),
+    "ebbtide_alerts_open": ("alerts that stand; held ones are told to nobody", ("kind", "status")),
     # hooks
     "ebbtide_hooks_waiting": ("deliveries that wait for an attempt", ("endpoint",)),
+    "ebbtide_hooks_disabled": ("1: the endpoint said that it is gone, and is sent nothing", ("endpoint",)),
 }
 
 
@@ -130,10 +141,17 @@ def timed(histogram: Histogram) -> Iterator[None]:
     histogram.observe(time.perf_counter() - started)
 
 
+def count_records(topic: str, fates: Mapping[str, int]) -> None:
+    """Count a batch's records of an input topic, by fate."""
+    for fate, count in fates.items():
+        if count > 0:
+            RECORDS.labels(topic, fate).inc(count)
+
+
 def count_reasons(topic: str, reasons: Iterable[str]) -> None:
     """Count refused records."""
-    for reason in reasons:
-        DEAD_LETTERS.labels(topic, reason).inc()
+    for reason, count in Tally(reasons).items():
+        DEAD_LETTERS.labels(topic, reason).inc(count)
 
 
 def count_facts(prefix: str, records: dict[str, list[T]]) -> dict[str, list[T]]:
@@ -157,16 +175,30 @@ def metrics_address(settings: Settings, role: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port) + ROLES.index(role) if int(port) else 0
 
 
+class TelemetryError(RuntimeError):
+    """The worker cannot tell of itself; the text is one sentence."""
+
+
 class MetricsServer(Service):
-    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` from the worker's event loop."""
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` from the worker's event loop.
+
+    failed, unready: why the worker is not well, or not ready, in a sentence; empty if it is. An address that
+    is taken, or is none of this machine's, raises TelemetryError at the start.
+    """
 
     abstract = False
 
-    def __init__(self, address: tuple[str, int], unready: Callable[[], str]) -> None:
-        """``unready``: why the worker is not ready, in a sentence; empty if it is."""
+    def __init__(
+        self, address: tuple[str, int], failed: Callable[[], str], unready: Callable[[], str]
+    ) -> None:
         super().__init__()
-        self._address, self._unready = address, unready
+        self._address, self._failed, self._unready = address, failed, unready
         self._runner: web.AppRunner | None = None
+
+    @property
+    def addresses(self) -> list[Any]:
+        """Where it listens: of each, host and port first."""
+        return [] if self._runner is None else self._runner.addresses
 
     async def on_start(self) -> None:
         app = web.Application()
@@ -176,8 +208,11 @@ class MetricsServer(Service):
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         host, port = self._address
-        await web.TCPSite(self._runner, host, port).start()
-        logging.getLogger(__name__).warning("metrics on http://%s:%d", *self._runner.addresses[0][:2])
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as exc:
+            raise TelemetryError(f"EBBTIDE_METRICS cannot be used: {exc.strerror}") from exc
+        log.info("metrics on http://%s:%d", *self.addresses[0][:2])
 
     async def on_stop(self) -> None:
         if self._runner is not None:
@@ -189,11 +224,14 @@ class MetricsServer(Service):
         )
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return _answer(self._failed())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        why = self._unready()
-        return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
+        return _answer(self._unready())
+
+
+def _answer(why_not: str) -> web.Response:
+    return web.Response(text=f"{why_not or 'ok'}\n", status=503 if why_not else 200)
 
 
 class OneLine(logging.Formatter):
@@ -226,6 +264,31 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+class SaidOnce(logging.Filter):
+    """Leaves out what Faust says of a crash, twice and more, beside the one line of ``WorkerApp``."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(text in str(record.msg) for text in ("Crashed reason=", "We experienced a crash"))
+
+
+def log_as(settings: Settings, role: str) -> dict[str, Any]:
+    """Log so from now on; what Python itself would write over many lines goes the same way.
+
+    Gives what ``logging.config.dictConfig`` was given, for whoever configures it again.
+    """
+    config = log_config(settings, role)
+    logging.config.dictConfig(config)
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_failed
+    return config
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    name = args.thread.name if args.thread is not None else "?"
+    error = args.exc_value or args.exc_type()
+    log.error("thread %s failed", name, exc_info=(args.exc_type, error, args.exc_traceback))
+
+
 def log_config(settings: Settings, role: str) -> dict[str, Any]:
     """For ``logging.config.dictConfig``: all goes to standard error, a line a record."""
     as_json = settings.log_format == "json"
@@ -233,6 +296,9 @@ def log_config(settings: Settings, role: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": OneLine, "role": role, "as_json": as_json}},
-        "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "filters": {"once": {"()": SaidOnce}},
+        "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["once"]}},
         "root": {"level": "WARNING", "handlers": ["out"]},
+        # Where metrics are is always said: with port 0 there is no other way to know it.
+        "loggers": {WORKER_LOG: {"level": "INFO"}},
     }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from schemas import topics
 from streams.adapters.telemetry import Sample
 from streams.domain.clock import UNKNOWN
-from streams.domain.visitor import APPLIED, DUPLICATE, LATE, REFUSED
 
 if TYPE_CHECKING:
     from streams.agents.hook_loop import Hooks
@@ -17,18 +16,12 @@ if TYPE_CHECKING:
     from streams.agents.shop_partition import Partition as ShopPartition
     from streams.agents.sink import Sink
 
-_FATES: Final = {APPLIED: "applied", DUPLICATE: "duplicate", LATE: "late", REFUSED: "rejected"}
+#: Told of when there are none, too: an alert that is over must be seen to be.
+_ALERTS: Final = (("loss", "firing"), ("loss", "held"), ("pipeline", "firing"))
 
 
 def of_customers(partitions: Mapping[int, Partition]) -> Iterator[Sample]:
-    """Records by fate, watermarks, and who waits for time to pass."""
-    counts: dict[tuple[str, str], int] = {}
-    for partition in partitions.values():
-        for topic, counted in zip(topics.INPUTS, partition.progress.counts, strict=False):
-            for fate, name in _FATES.items():
-                counts[topic.name, name] = counts.get((topic.name, name), 0) + counted[fate]
-    for (topic_name, name), count in counts.items():
-        yield Sample("ebbtide_records", count, (topic_name, name))
+    """Watermarks, and who waits for time to pass."""
     now = time.time()
     for number, partition in sorted(partitions.items()):
         if partition.clock.watermark != UNKNOWN:
@@ -55,13 +48,18 @@ def why_sink_is_unready(sink: Sink) -> str:
 
 
 def of_shops(partitions: Iterable[ShopPartition]) -> Iterator[Sample]:
-    """How far the judging of minutes is behind."""
+    """How far the judging of minutes is behind, and what stands."""
     watches = [partition.watch for partition in partitions]
     behind = [watch.ready - watch.state.judged for watch in watches if watch.state.judged >= 0]
     yield Sample("ebbtide_minutes_behind", max((0, *behind)))
+    stand = Counter(each for watch in watches for each in watch.alerts_open())
+    for alert in _ALERTS:
+        yield Sample("ebbtide_alerts_open", stand[alert], alert)
 
 
 def of_hooks(hooks: Hooks) -> Iterator[Sample]:
-    """Deliveries that wait, by endpoint."""
+    """Of each endpoint, deliveries that wait, and whether it is disabled."""
     for endpoint, waiting in sorted(hooks.waiting().items()):
         yield Sample("ebbtide_hooks_waiting", waiting, (endpoint,))
+        disabled = any(each.disabled_since(endpoint) is not None for each in hooks.partitions.values())
+        yield Sample("ebbtide_hooks_disabled", disabled, (endpoint,))

@@ -152,13 +152,15 @@ class Hooks:
             for courier in self.couriers.values():
                 courier.drop(partition)
 
+    @property
+    def partitions(self) -> Mapping[int, Partition]:
+        """The partitions that are ours now."""
+        return self._partitions
+
     def waiting(self) -> dict[str, int]:
         """How many wait, by endpoint."""
-        counts = dict.fromkeys(self._posters, 0)
-        for partition in self._partitions.values():
-            for name, count in partition.waiting.items():
-                counts[name] = counts.get(name, 0) + count
-        return counts
+        held = self._partitions.values()
+        return {name: sum(partition.waiting[name] for partition in held) for name in self.couriers}
 
     # -- records
 

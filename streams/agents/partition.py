@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas import topics
 from streams.adapters.codec import Rejected
+from streams.adapters.telemetry import count_records
 from streams.domain.clock import UNKNOWN, Deadlines, PartitionClock
 from streams.domain.context import Context
 from streams.domain.erasure import digest
@@ -37,7 +38,7 @@ from streams.domain.ready_made import READY_MADE
 from streams.domain.segments import Rules
 from streams.domain.settle import Fact
 from streams.domain.state import header
-from streams.domain.visitor import APPLIED, CLASSES, REFUSED, Transition
+from streams.domain.visitor import APPLIED, CLASSES, DUPLICATE, LATE, REFUSED, Transition
 
 #: Deadlines are found at most this much event time after they fall due.
 DEADLINE_GRANULE_MS = 250
@@ -47,6 +48,8 @@ INGEST_INTERVAL_S = 1.0
 #: Topics that the offset guard covers.
 _INPUTS = len(topics.INPUTS)
 _READ = len(topics.READ)
+#: What the classes are called where they are counted.
+_FATES = {APPLIED: "applied", DUPLICATE: "duplicate", LATE: "late", REFUSED: "rejected"}
 
 
 class Partition:
@@ -230,6 +233,7 @@ class Step:
                 clock.observe(topic, at)
         for topic, end in self.ends.items():
             progress.done[topic] = end
-            counts = progress.counts[topic]
-            for kind, count in enumerate(self.tally[topic]):
+            counts, tally = progress.counts[topic], self.tally[topic]
+            for kind, count in enumerate(tally):
                 counts[kind] += count
+            count_records(topics.READ[topic].name, {name: tally[kind] for kind, name in _FATES.items()})

@@ -7,7 +7,7 @@ looked at, so that no loss is told of which the data is to blame for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from streams.domain import spike
-from streams.domain.alert_facts import AlertFact, LossWindowFact, alert_id
+from streams.domain.alert_facts import AlertFact, LossWindowFact, Status, alert_id
 from streams.domain.alert_rules import AlertRules
 from streams.domain.alerting import WHOLE
 from streams.domain.health import Beat, Health, HealthRule, TroubleNow, check, lagging
@@ -194,6 +194,13 @@ class Watch:
     def waits(self) -> bool:
         """Whether there are minutes to judge."""
         return self.ready > self.state.judged
+
+    def alerts_open(self) -> Iterator[tuple[str, Status]]:
+        """Kind and status of each alert that stands; those of the pipeline are one partition's."""
+        if self._tells_all:
+            yield from (("pipeline", "firing") for _ in self.state.told)
+        for shop in self._shops.values():
+            yield from (("loss", told.status) for told in shop.live.told)
 
     def go_on(self, most_minutes: int, version: int) -> Outcome:
         """Tell corrections again, and judge minutes that are complete: so many at most. ``version``: of the

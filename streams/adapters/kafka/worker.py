@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
-import logging.config
 import os
 import shutil
 import tempfile
@@ -26,7 +25,7 @@ from streams.adapters.kafka.security import faust_credentials
 from streams.adapters.kafka.table import StateTable
 from streams.adapters.kafka.transport import SCHEME, Consumer, Producer
 from streams.adapters.kafka.watchdog import EXIT_CODE, LoopGuard, Watchdog, end_process, say
-from streams.adapters.telemetry import GAUGES_READ, MetricsServer, Sample, Tells, log_config, metrics_address
+from streams.adapters.telemetry import GAUGES_READ, MetricsServer, Sample, Tells, log_as, metrics_address
 from streams.settings import Settings
 
 #: Record batches stay below the broker's default limit of 1 MiB for a batch.
@@ -97,7 +96,11 @@ class WorkerApp(faust.App):
         await self.add_runtime_dependency(self.watchdog)
         if (address := metrics_address(self.settings, self.role)) is not None:
             GAUGES_READ.sources.append(self.gauges)
-            await self.add_runtime_dependency(MetricsServer(address, self.why_unready))
+            await self.add_runtime_dependency(MetricsServer(address, self.why_failed, self.why_unready))
+
+    def why_failed(self) -> str:
+        """A sentence; empty if nothing has failed. A worker that was asked to stop has not."""
+        return "the worker has failed, and is stopping" if self.crashed else ""
 
     def why_unready(self) -> str:
         """A sentence; empty if the worker works."""
@@ -112,6 +115,7 @@ class WorkerApp(faust.App):
         consumer, restored, prefix = self.consumer, self.tables.recovery, self.settings.topic_prefix
         tables = [table for table in self.tables.values() if isinstance(table, StateTable)]
         yield Sample("ebbtide_ready", not self.why_unready())
+        yield Sample("ebbtide_recovering", self.rebalancing or self.in_recovery)
         yield Sample("ebbtide_partitions", len({tp.partition for tp in consumer.assignment()}))
         for topic, records in sorted(consumer.lag().items()):
             yield Sample("ebbtide_lag_records", records, (topic.removeprefix(prefix),))
@@ -149,9 +153,11 @@ def make_faust_app(
     ``must_drain``: a bundle still in work when its partition is revoked ends the process, because its state
     would be written under another owner; False for a role whose writes may be repeated by anyone.
     ``places_wanted``: the records of a bundle are ``aiokafka.ConsumerRecord``s, which know their partition.
-    Raises RuntimeError without Faust's compiled parts: pure Python acknowledges what it skips.
+    Raises RuntimeError without Faust's compiled parts: pure Python acknowledges what it skips; SettingsError
+    if EBBTIDE_METRICS is no address.
     """
     require_cython()
+    metrics_address(settings, role)
     if data_dir is None:
         data_dir = Path(tempfile.mkdtemp(prefix="ebbtide-"))
         atexit.register(shutil.rmtree, data_dir, ignore_errors=True)
@@ -212,8 +218,7 @@ def make_faust_app(
 def run_worker(app: WorkerApp, loglevel: str = "WARNING") -> int:
     """Run until a signal (exit code 0) or a failure (1); gives the exit code, never raises."""
     _collect_seldom()
-    logs = log_config(app.settings, app.role)
-    logging.config.dictConfig(logs)  # what goes wrong before the worker runs is said as well
+    logs = log_as(app.settings, app.role)  # what goes wrong before the worker runs is said as well
     worker = app.Worker(loglevel=loglevel, redirect_stdouts=False, quiet=True, logging_config=logs)
     worker.spinner = None  # it writes control sequences, whatever it is told
     try:
