@@ -250,9 +250,11 @@ def withdraw(customer_id: str, shop_id: str, of: Loss | Lapse, policy: Policy) -
     """Takes back what was said of a loss that is none any more; its version is the caller's to set."""
     kind: ReasonKind = "session" if isinstance(of, Loss) else "lapse"
     at = of.end if isinstance(of, Loss) else of.at
+    # A session's day stays, whatever is said of it: who reads it by day finds what it takes back beside it.
+    day = day_of(of.start if isinstance(of, Loss) else of.at, policy.zone)
     subject = subject_of(customer_id, shop_id, of)
     nothing = Verdict("unknown", 0.0, {}, {}, None)
-    fact = _fact(kind, subject, shop_id, customer_id, at, day_of(at, policy.zone), nothing, False)
+    fact = _fact(kind, subject, shop_id, customer_id, at, day, nothing, False)
     return msgspec.structs.replace(fact, is_deleted=True)
 
 

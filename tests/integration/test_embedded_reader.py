@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 import subprocess
 import urllib.error
@@ -12,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import sqlalchemy
@@ -310,6 +311,28 @@ def test_jdbc_as_it_is_looks_around_asks_and_is_refused(database: ClickHouse) ->
         check=False,
         stdin=subprocess.DEVNULL,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert int(said["tables"]) > 20
+    assert "bounced, browsed, favorited or carted" in said["comment"]
+    assert int(said["sessions"]) > 0
+    assert "who may only read" in said["refused"]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_the_go_driver_as_it_is_looks_around_asks_and_is_refused(
+    database: ClickHouse, compression: str
+) -> None:
+    """Grafana's data source speaks through it, with gzip over HTTP."""
+    if (go := shutil.which("go")) is None:
+        pytest.skip("the Go driver needs Go, and there is none")
+    folder = Path(__file__).with_name("go_reader")
+    kept: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+    fetched = subprocess.run([go, "mod", "download"], **kept, timeout=120, check=False)
+    if fetched.returncode != 0:
+        pytest.skip(f"the Go driver cannot be fetched: {fetched.stderr.strip().splitlines()[-1]}")
+    address = f"127.0.0.1:{database.process.port}"
+    done = subprocess.run([go, "run", ".", address, compression], **kept, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert int(said["tables"]) > 20
