@@ -234,7 +234,9 @@ def _follow(step: Step) -> int:
         resold=[(shop_id, order_id) for shop_id, ids in step.resold.items() for order_id in ids],
         sold=bool(told),
         open_since=_open_since(visitor),
-        expired=0 < visitor.trail_at <= context.watermark,
+        # What has stayed only because it might have to be told again is looked at with the next watermark; a
+        # step at this one must not judge it either, because the orders that bore on it were free to go.
+        expired=0 < visitor.trail_at <= context.watermark + 1,
     )
     followed, due = follow(step.customer_id, step.trail(), news, context.watermark, context.policy_of, unpaid)
     step.facts += told

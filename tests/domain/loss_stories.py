@@ -209,11 +209,16 @@ class _Scene:
         self.say(Order, order_id=order_id, action=action, refund_amount=amount)
 
 
+def scene(number: int, drawn: tuple[int, int, int, tuple[int, int, int], int]) -> list[Input]:
+    """The events of the scene that the small numbers stand for."""
+    return _Scene(number, drawn).events
+
+
 def story(most: int = 8) -> st.SearchStrategy[list[Input]]:
     """Distinct events of up to ``most`` scenes, one at least."""
     scenes = st.lists(_DRAW, min_size=most, max_size=most)
     return scenes.map(
-        lambda drawn: [event for number, each in enumerate(drawn) for event in _Scene(number, each).events]
+        lambda drawn: [event for number, each in enumerate(drawn) for event in scene(number, each)]
     ).filter(bool)
 
 

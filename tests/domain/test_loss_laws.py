@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from itertools import cycle
 
@@ -27,6 +28,7 @@ from tests.domain.loss_stories import (
     end_of,
     in_order,
     policies,
+    scene,
     story,
 )
 from tests.domain.loss_worker import NEVER_CUT, Cut, Worker, ordered
@@ -111,20 +113,44 @@ def test_a_cut_at_any_record_written_changes_nothing(
 ) -> None:
     """States may be newer than the marker, facts may not have been sent, and what was not acked comes again
     in other batches, perhaps as of an earlier watermark."""
-    feed = deliver(late(events, policy.horizon, data))
+    worker = lived(deliver(late(events, policy.horizon, data)), policy, fuses, sizes, end_of(events))
+    assert told(worker) == defined(events, policy)
+
+
+def lived(
+    feed: Sequence[Input], policy: Policy, fuses: Sequence[int], sizes: Sequence[int], end: int
+) -> Worker:
+    """A worker after lives that were cut after so many records written, and a last one up to ``end``."""
     worker = Worker(policy, ZONES)
     acked = 0
     for life, fuse in enumerate([*fuses, NEVER_CUT]):
         worker.fuse = fuse
-        size_of = cycle(sizes[life % len(sizes) :] + sizes[: life % len(sizes)])
+        size_of = cycle([*sizes[life % len(sizes) :], *sizes[: life % len(sizes)]])
         try:
             while acked < len(feed):
                 batch = feed[acked : acked + next(size_of)]
                 worker.handle(batch, batch[-1].t - 1)
                 acked += len(batch)
-            worker.settle(end_of(events))
+            worker.settle(end)
         except Cut:
             worker.restart()
+    return worker
+
+
+def test_a_day_that_was_told_late_is_not_judged_again_without_the_orders_that_bore_on_it() -> None:
+    """A crash kept a day's facts back until its orders were free to go, and the day with them: what comes at
+    that very watermark afterwards is of another day, and of another order."""
+    looked, bought, other = (0, 1, 0, (0, 0, 0), 0), (0, 6, 0, (0, 0, 0), 0), (7, 4, 0, (0, 481, 1), 0)
+    told_by_another, liked, came_back = (
+        (0, 1, 21, (0, 0, 0), 0),
+        (0, 2, 0, (0, 0, 0), 0),
+        (22, 1, 0, (0, 0, 0), 0),
+    )
+    drawn = [looked, looked, looked, told_by_another, liked, bought, other, came_back]
+    events = [event for number, each in enumerate(drawn) for event in scene(number, each)]
+    events.sort(key=lambda event: event.t)
+    policy = replace(POLICY, leak_window=0, horizon=3 * HOUR, buyers=True)
+    worker = lived(deliver(events), policy, [8, 0, 0], [1, 4, 6], end_of(events))
     assert told(worker) == defined(events, policy)
 
 
