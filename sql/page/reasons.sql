@@ -11,6 +11,9 @@ SELECT
     losses / sum(losses) OVER (PARTITION BY kind) AS share,
     avg(r.score) AS score
 FROM reasons AS r FINAL
+-- The table's key has no day, so FINAL would merge all there is. A session's day stays what it is but for a shop that
+-- moves to another zone; a lapse's may move.
+PREWHERE r.kind = 'lapse' OR r.day BETWEEN {since:Date32} - 2 AND {until:Date32} + 2
 WHERE NOT r.is_bot
     AND r.day BETWEEN {since:Date32} AND {until:Date32}
     AND ({shop:String} = '' OR r.shop_id = {shop:String})

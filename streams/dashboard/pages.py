@@ -220,9 +220,9 @@ PAGES: Final[dict[str, tuple[Panel, ...]]] = {
             ),
         ),
         Panel(
-            "rfm_tiers",
-            "rfm_tiers",
-            (table("shop_id tier buyers share r f m median_recency_days median_purchase_days monetary"),),
+            "tiers",
+            "tiers",
+            (table("tier buyers share r f m median_recency_days median_purchase_days monetary"),),
         ),
     ),
     "segments": (

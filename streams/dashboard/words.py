@@ -91,7 +91,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "customer_sessions": ("Sessions", "访问"),
     "stages_now": ("Customers by stage", "各阶段人数"),
     "stage_moves": ("From stage to stage", "阶段流转"),
-    "rfm_tiers": ("Tiers", "客户等级"),
+    "tiers": ("Tiers", "客户等级"),
     "segments_now": ("Segments", "人群"),
     "segment_people": ("Who is in it", "人群成员"),
     "product_matrix": ("Items by what they do for the shop", "商品定位"),

@@ -126,6 +126,51 @@ def test_each_panel_has_something_to_show(url: str, panel: Panel) -> None:
     assert shown.rows or panel.title == "pipeline alerts", "a question without an answer shows nothing"
 
 
+def test_figures_are_those_of_the_sessions_one_by_one(url: str, client: Client) -> None:
+    given = parameters("figures")
+    one_by_one = """
+        SELECT count() AS sessions, countIf(outcome = 'lost') AS lost,
+            sumMapIf(map(ifNull(currency, ''), cart_value), outcome = 'lost' AND cart_value > 0)
+                AS value_at_risk,
+            sumMapIf(map(ifNull(currency, ''), revenue), revenue > 0) AS revenue
+        FROM sessions FINAL
+        WHERE NOT is_bot AND started_at >= fromUnixTimestamp64Milli({from_ms:Int64})
+            AND started_at < fromUnixTimestamp64Milli({to_ms:Int64})"""
+    result = client.query(one_by_one, parameters=given)
+    [now] = [row for row in ask(url, "figures").rows if row["span"] == "now"]
+    assert {name: now[name] for name in result.column_names} == dict(
+        zip(result.column_names, result.first_row, strict=True)
+    )
+    assert now["value_at_risk"] or now["revenue"]
+
+
+def test_tiers_of_one_shop_are_those_of_the_question_for_analysts(url: str) -> None:
+    analysts = Asker(url).ask_now(page_question("rfm_tiers"), parameters("rfm_tiers", shop="s1"))
+    assert not analysts.wrong
+    shown = ask(url, "tiers", shop="s1").rows
+    assert len(shown) == len(analysts.rows) > 0
+    assert [dict(row) for row in shown] == [
+        {name: value for name, value in row.items() if name != "shop_id"} for row in analysts.rows
+    ]
+
+
+def test_a_reason_taken_back_is_gone_whichever_of_its_days_is_asked_for(client: Client, url: str) -> None:
+    """Rows are left out by day before the newest of each reason is found: a day may differ by what a shop's
+    move to another zone changes, and by as much as a lapse likes."""
+    told = [("session", "a", "2024-02-10"), ("lapse", "b", "2024-02-10"), ("session", "c", "2024-02-10")]
+    gone = [("session", "a", "2024-02-11"), ("lapse", "b", "2024-02-19")]
+    for version, (rows, deleted) in enumerate(((told, 0), (gone, 1)), 1):
+        for kind, name, day in rows:
+            client.command(
+                "INSERT INTO reasons (reason_id, kind, subject_id, shop_id, customer_id, at, day, reason,"
+                f" score, version, is_deleted) VALUES ('{name * 32}', '{kind}', '{name * 32}', 'moved', 'c',"
+                f" '{day} 10:00', '{day}', 'forgot', 1, {version}, {deleted})"
+            )
+    for until, losses in (("2024-02-10", 1), ("2024-02-11", 0), ("2024-02-19", 0)):
+        rows = ask(url, "reasons", shop="moved", since=until, until=until).rows
+        assert sum(row["losses"] for row in rows) == losses
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_a_question_of_the_page_says_what_it_asks_its_parameters_and_its_grain(name: str) -> None:
     text = (sql_dir() / "page" / f"{name}.sql").read_text()
