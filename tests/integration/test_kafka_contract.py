@@ -350,6 +350,7 @@ def test_a_killed_member_is_evicted_after_its_session_timeout(
     assert asyncio.run(survive(time.monotonic())) < DEADLINE_S
 
 
+@pytest.mark.replay
 def test_what_was_acked_outlives_the_kill_of_its_leader(kafka_cluster: KafkaCluster) -> None:
     """Three replicas, two in sync: a producer that waits for all of them goes on, and loses nothing."""
     name = f"kill-{time.monotonic_ns()}"

@@ -120,6 +120,7 @@ def status(settings: Settings) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.replay
 def test_an_edit_reaches_everyone_and_events_go_on_by_it(
     live: tuple[Settings, Client], tmp_path: Path
 ) -> None:
