@@ -28,44 +28,34 @@
 -- and `edge` if there is none. `unrated`: fewer than min_visitors, or fewer than 4 items of the shop have as many.
 WITH
 {until:Date32} - {days:UInt16} + 1 AS since,
-looked AS
-(
-    SELECT
-        shop_id, item_id, customer_id,
-        argMax((day, category), (day, ifNull(category, ''))) AS last_seen,
-        max(day >= since) AS in_cycle,
-        max(day < since) AS in_before,
-        max(day >= since AND disposition = 'bought_item') AS has_bought
-    FROM item_days FINAL
-    WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - {days:UInt16} AND {until:Date32}
-        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
-        AND NOT is_bot
-    GROUP BY shop_id, item_id, customer_id
-),
 newcomers AS
 (
-    SELECT
-        shop_id, customer_id,
-        minIf(day, day >= since) AS first_day,
-        arrayExists(d -> d BETWEEN first_day - 6 AND first_day - 1, groupArray(day)) AS has_been_here
+    SELECT shop_id, customer_id
     FROM sessions FINAL
     WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - 6 AND {until:Date32}
         -- The order of the table has no day; one more at both ends, because days are the shop's.
         AND started_at >= toDateTime64(since - 7, 3, 'UTC') AND started_at < toDateTime64({until:Date32} + 2, 3, 'UTC')
         AND NOT is_bot
     GROUP BY shop_id, customer_id
-    HAVING countIf(day >= since) > 0 AND NOT has_been_here
+    -- Whoever was here before their first day of the cycle was so before the cycle.
+    HAVING countIf(day >= since) > 0 AND maxIf(day, day < since) < minIf(day, day >= since) - 6
 ),
 traffic AS
 (
     SELECT
         shop_id, item_id,
-        argMax(last_seen.2, (last_seen.1, ifNull(last_seen.2, ''))) AS category,
-        sum(in_cycle) AS visitors,
-        sum(in_before) AS visitors_before,
-        sum(has_bought) AS bought,
-        countIf(in_cycle AND (shop_id, customer_id) IN (SELECT shop_id, customer_id FROM newcomers)) AS new_visitors
-    FROM looked
+        -- Of the latest day that names one. argMax by day and name would take as long as all the rest.
+        substring(max(concat(toString(day), category)), 11) AS category,
+        uniqExactIf(customer_id, day >= since) AS visitors,
+        uniqExactIf(customer_id, day < since) AS visitors_before,
+        uniqExactIf(customer_id, day >= since AND disposition = 'bought_item') AS bought,
+        uniqExactIf(
+            customer_id, day >= since AND (shop_id, customer_id) IN (SELECT shop_id, customer_id FROM newcomers)
+        ) AS new_visitors
+    FROM item_days FINAL
+    WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - {days:UInt16} AND {until:Date32}
+        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
+        AND NOT is_bot
     GROUP BY shop_id, item_id
 ),
 in_cycle_orders AS
@@ -75,18 +65,15 @@ in_cycle_orders AS
     WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since AND {until:Date32}
         AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
 ),
--- Who ordered in the cycle, and also on the 365 days before their first order in it.
+-- Who ordered in the cycle, and also on the 365 days before their first order in it, and so before it.
 old_buyers_of AS
 (
-    SELECT
-        shop_id, customer_id,
-        minIf(day, day >= since) AS first_order_day,
-        arrayExists(d -> d BETWEEN first_order_day - 365 AND first_order_day - 1, groupArray(day)) AS is_old
+    SELECT shop_id, customer_id
     FROM purchases FINAL
     WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - 365 AND {until:Date32}
-        AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
+        AND (shop_id, customer_id) IN (SELECT shop_id, customer_id FROM in_cycle_orders)
     GROUP BY shop_id, customer_id
-    HAVING countIf(day >= since) > 0 AND is_old
+    HAVING maxIf(day, day < since) >= minIf(day, day >= since) - 365
 ),
 currencies AS
 (
@@ -181,21 +168,22 @@ ranked AS
         *,
         greatest(count() OVER (PARTITION BY shop_id, is_rated) - 1, 1) AS others,
         -- How many are below, and how many are not above, as a share of the others: half their sum.
-        (others + rank() OVER (PARTITION BY shop_id, is_rated ORDER BY visitors)
-            - rank() OVER (PARTITION BY shop_id, is_rated ORDER BY visitors DESC)) / (2 * others) AS r_visitors,
-        (others + rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_new)
-            - rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_new DESC)) / (2 * others) AS r_new,
-        (others + rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_discount)
-            - rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_discount DESC)) / (2 * others) AS r_discount,
-        (others + rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_revenue)
-            - rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_revenue DESC)) / (2 * others) AS r_revenue,
-        (others + rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_affinity)
-            - rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_affinity DESC)) / (2 * others) AS r_affinity,
-        (others + rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_conversion)
-            - rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_conversion DESC)) / (2 * others) AS r_conversion,
-        (others + rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_growth)
-            - rank() OVER (PARTITION BY shop_id, is_rated ORDER BY x_growth DESC)) / (2 * others) AS r_growth
+        (rank() OVER by_visitors + count() OVER by_visitors - 2) / (2 * others) AS r_visitors,
+        (rank() OVER by_new + count() OVER by_new - 2) / (2 * others) AS r_new,
+        (rank() OVER by_discount + count() OVER by_discount - 2) / (2 * others) AS r_discount,
+        (rank() OVER by_revenue + count() OVER by_revenue - 2) / (2 * others) AS r_revenue,
+        (rank() OVER by_affinity + count() OVER by_affinity - 2) / (2 * others) AS r_affinity,
+        (rank() OVER by_conversion + count() OVER by_conversion - 2) / (2 * others) AS r_conversion,
+        (rank() OVER by_growth + count() OVER by_growth - 2) / (2 * others) AS r_growth
     FROM drawn
+    WINDOW
+        by_visitors AS (PARTITION BY shop_id, is_rated ORDER BY visitors),
+        by_new AS (PARTITION BY shop_id, is_rated ORDER BY x_new),
+        by_discount AS (PARTITION BY shop_id, is_rated ORDER BY x_discount),
+        by_revenue AS (PARTITION BY shop_id, is_rated ORDER BY x_revenue),
+        by_affinity AS (PARTITION BY shop_id, is_rated ORDER BY x_affinity),
+        by_conversion AS (PARTITION BY shop_id, is_rated ORDER BY x_conversion),
+        by_growth AS (PARTITION BY shop_id, is_rated ORDER BY x_growth)
 )
 SELECT
     r.shop_id AS shop_id,
