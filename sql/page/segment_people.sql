@@ -2,14 +2,18 @@
 -- Parameters: shop, one shop, or all if empty; segment, which.
 -- Grain: one customer in one shop, the latest to enter first; 200 at most. Their figures are those of their profile.
 WITH
-latest AS
+-- One value, so that it is looked for once, though it is asked twice.
 (
-    SELECT shop_id, customer_id, since, cause
-    FROM segment_members
-    WHERE segment = {segment:String} AND ({shop:String} = '' OR shop_id = {shop:String})
-    ORDER BY since DESC, shop_id, customer_id
-    LIMIT 200
-)
+    SELECT groupArray((shop_id, customer_id, since, cause))
+    FROM
+    (
+        SELECT shop_id, customer_id, since, cause
+        FROM segment_members
+        WHERE segment = {segment:String} AND ({shop:String} = '' OR shop_id = {shop:String})
+        ORDER BY since DESC, shop_id, customer_id
+        LIMIT 200
+    )
+) AS latest
 SELECT
     m.customer_id AS customer_id,
     m.shop_id AS shop_id,
@@ -19,11 +23,15 @@ SELECT
     c.orders AS orders,
     c.monetary AS monetary,
     c.currency AS currency
-FROM latest AS m
+FROM
+(
+    SELECT each.1 AS shop_id, each.2 AS customer_id, each.3 AS since, each.4 AS cause
+    FROM (SELECT arrayJoin(latest) AS each)
+) AS m
 LEFT JOIN
 (
     SELECT shop_id, customer_id, stage, orders, monetary, currency
     FROM customers FINAL
-    WHERE (shop_id, customer_id) IN (SELECT shop_id, customer_id FROM latest)
+    WHERE (shop_id, customer_id) IN (SELECT each.1, each.2 FROM (SELECT arrayJoin(latest) AS each))
 ) AS c ON c.shop_id = m.shop_id AND c.customer_id = m.customer_id
 ORDER BY since DESC, shop_id, customer_id

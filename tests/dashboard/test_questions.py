@@ -154,6 +154,34 @@ def test_tiers_of_one_shop_are_those_of_the_question_for_analysts(url: str) -> N
     ]
 
 
+def test_stages_are_those_of_the_view_that_analysts_read(url: str, client: Client) -> None:
+    of_view = client.query(
+        "SELECT stage, sum(customers) AS customers, sum(orders) AS orders, sumMap(monetary) AS monetary"
+        " FROM lifecycle_by_shop GROUP BY stage ORDER BY stage"
+    )
+    shown = sorted(tuple(row.values()) for row in ask(url, "stages_now").rows)
+    assert shown == [tuple(row) for row in of_view.result_rows]
+    assert any(monetary for *_, monetary in shown)
+
+
+def test_people_of_a_segment_come_with_their_profile_the_latest_first(url: str, client: Client) -> None:
+    for minute, name in enumerate(("p1", "p2", "p3")):
+        client.command(
+            "INSERT INTO segments (segment, shop_id, customer_id, is_member, at, cause, version)"
+            f" VALUES ('regulars', 's7', '{name}', {name != 'p3'}, '2024-03-01 10:0{minute}', 'event', 1)"
+        )
+    client.command(
+        "INSERT INTO customers (shop_id, customer_id, stage, orders, version)"
+        " VALUES ('s7', 'p1', 'active', 4, 1)"
+    )
+    shown = ask(url, "segment_people", segment="regulars").rows
+    assert [(row["customer_id"], row["stage"], row["orders"]) for row in shown] == [
+        ("p2", "", 0),
+        ("p1", "active", 4),
+    ]
+    assert not ask(url, "segment_people", segment="nobody's").rows
+
+
 def test_a_reason_taken_back_is_gone_whichever_of_its_days_is_asked_for(client: Client, url: str) -> None:
     """Rows are left out by day before the newest of each reason is found: a day may differ by what a shop's
     move to another zone changes, and by as much as a lapse likes."""
