@@ -294,6 +294,16 @@ def test_sqlalchemy_reads_reflects_and_takes_parameters(database: ClickHouse) ->
     engine.dispose()
 
 
+def has_looked_around(done: subprocess.CompletedProcess[str]) -> None:
+    """What a client of another language has written: what it found, and how it was refused."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert int(said["tables"]) > 20
+    assert "bounced, browsed, favorited or carted" in said["comment"]
+    assert int(said["sessions"]) > 0
+    assert "who may only read" in said["refused"]
+
+
 def test_jdbc_as_it_is_looks_around_asks_and_is_refused(database: ClickHouse) -> None:
     if (why := why_not()) is not None:
         pytest.skip(f"JDBC needs Java 17 and Maven: {why}")
@@ -311,19 +321,14 @@ def test_jdbc_as_it_is_looks_around_asks_and_is_refused(database: ClickHouse) ->
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    assert int(said["tables"]) > 20
-    assert "bounced, browsed, favorited or carted" in said["comment"]
-    assert int(said["sessions"]) > 0
-    assert "who may only read" in said["refused"]
+    has_looked_around(done)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_the_go_driver_as_it_is_looks_around_asks_and_is_refused(
     database: ClickHouse, compression: str
 ) -> None:
-    """Grafana's data source speaks through it, with gzip over HTTP."""
+    """Grafana's data source speaks through it."""
     if (go := shutil.which("go")) is None:
         pytest.skip("the Go driver needs Go, and there is none")
     folder = Path(__file__).with_name("go_reader")
@@ -333,12 +338,7 @@ def test_the_go_driver_as_it_is_looks_around_asks_and_is_refused(
         pytest.skip(f"the Go driver cannot be fetched: {fetched.stderr.strip().splitlines()[-1]}")
     address = f"127.0.0.1:{database.process.port}"
     done = subprocess.run([go, "run", ".", address, compression], **kept, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    assert int(said["tables"]) > 20
-    assert "bounced, browsed, favorited or carted" in said["comment"]
-    assert int(said["sessions"]) > 0
-    assert "who may only read" in said["refused"]
+    has_looked_around(done)
 
 
 def test_the_lists_name_only_what_this_clickhouse_has(reader: Client) -> None:
