@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from schemas.topics import INPUTS
+from streams.adapters.codec import encode_tick
 
 GAP_MS: Final = 30 * 60_000
 BASE_MS: Final = 1_767_225_600_000  # 2026-01-01
@@ -200,6 +201,21 @@ async def _load(kafka: str, names: Sequence[str], records: Iterator[Record]) -> 
             await each
     finally:
         await producer.stop()
+
+
+def tick(kafka: str, name: str, partitions: int, at: int) -> None:
+    """Say in each partition of the topic ``name`` that it is ``at`` ms."""
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
+        await producer.start()
+        try:
+            for partition in range(partitions):
+                await producer.send_and_wait(name, encode_tick(at), partition=partition)
+        finally:
+            await producer.stop()
+
+    asyncio.run(send())
 
 
 def load(kafka: str, names: Sequence[str], shape: Shape) -> Workload:
