@@ -4,13 +4,15 @@
 WITH
 -- One value, so that it is looked for once, though it is asked twice.
 (
-    SELECT groupArray((shop_id, customer_id, since, cause))
+    SELECT groupArray((shop_id, customer_id, at, cause))
     FROM
     (
-        SELECT shop_id, customer_id, since, cause
-        FROM segment_members
-        WHERE segment = {segment:String} AND ({shop:String} = '' OR shop_id = {shop:String})
-        ORDER BY since DESC, shop_id, customer_id
+        -- As the view segment_members has it; what the key says comes before FINAL, which then merges less.
+        SELECT shop_id, customer_id, at, cause
+        FROM segments FINAL
+        PREWHERE segment = {segment:String} AND ({shop:String} = '' OR shop_id = {shop:String})
+        WHERE is_member
+        ORDER BY at DESC, shop_id, customer_id
         LIMIT 200
     )
 ) AS latest
@@ -32,6 +34,8 @@ LEFT JOIN
 (
     SELECT shop_id, customer_id, stage, orders, monetary, currency
     FROM customers FINAL
+    -- The id alone is looked up faster than the pair, and leaves hardly any other.
+    PREWHERE customer_id IN (SELECT each.2 FROM (SELECT arrayJoin(latest) AS each))
     WHERE (shop_id, customer_id) IN (SELECT each.1, each.2 FROM (SELECT arrayJoin(latest) AS each))
 ) AS c ON c.shop_id = m.shop_id AND c.customer_id = m.customer_id
 ORDER BY since DESC, shop_id, customer_id

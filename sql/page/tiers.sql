@@ -11,13 +11,13 @@ SELECT
     round(avgMerge(c.m), 2) AS m,
     quantileExactLowMerge(c.silent_days) AS median_recency_days,
     quantileExactLowMerge(c.days_of_purchase) AS median_purchase_days,
-    sumMap(map(c.of_currency, c.net)) AS monetary
+    sumMap(map(ifNull(c.currency, ''), c.net)) AS monetary
 FROM
 (
     -- By currency first: a map for each buyer would take longer than all else.
     SELECT
         tier,
-        ifNull(currency, '') AS of_currency,
+        currency,
         count() AS buyers,
         avgState(r_score) AS r,
         avgState(f_score) AS f,
@@ -27,7 +27,7 @@ FROM
         sum(customers.monetary) AS net
     FROM customers FINAL
     WHERE purchase_days > 0 AND ({shop:String} = '' OR shop_id = {shop:String})
-    GROUP BY tier, of_currency
+    GROUP BY tier, currency
 ) AS c
 GROUP BY tier
 ORDER BY buyers DESC, tier

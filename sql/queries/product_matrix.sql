@@ -32,10 +32,11 @@ newcomers AS
 (
     SELECT shop_id, customer_id
     FROM sessions FINAL
-    WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - 6 AND {until:Date32}
-        -- The order of the table has no day; one more at both ends, because days are the shop's.
+    -- What the key says comes before FINAL, which then merges less. The key has no day; one more at both ends, because
+    -- days are the shop's.
+    PREWHERE ({shop:String} = '' OR shop_id = {shop:String})
         AND started_at >= toDateTime64(since - 7, 3, 'UTC') AND started_at < toDateTime64({until:Date32} + 2, 3, 'UTC')
-        AND NOT is_bot
+    WHERE day BETWEEN since - 6 AND {until:Date32} AND NOT is_bot
     GROUP BY shop_id, customer_id
     -- Whoever was here before their first day of the cycle was so before the cycle.
     HAVING countIf(day >= since) > 0 AND maxIf(day, day < since) < minIf(day, day >= since) - 6
@@ -53,9 +54,9 @@ traffic AS
             customer_id, day >= since AND (shop_id, customer_id) IN (SELECT shop_id, customer_id FROM newcomers)
         ) AS new_visitors
     FROM item_days FINAL
-    WHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - {days:UInt16} AND {until:Date32}
+    PREWHERE ({shop:String} = '' OR shop_id = {shop:String}) AND day BETWEEN since - {days:UInt16} AND {until:Date32}
         AND ({guests:String} = '' OR NOT startsWith(customer_id, {guests:String}))
-        AND NOT is_bot
+    WHERE NOT is_bot
     GROUP BY shop_id, item_id
 ),
 in_cycle_orders AS

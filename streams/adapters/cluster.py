@@ -37,7 +37,9 @@ _ALTER: Final = re.compile(r"ALTER TABLE (?P<name>\w+)(?P<rest>.*)", re.DOTALL)
 _ORDER: Final = re.compile(r"^ORDER BY (.*)$", re.MULTILINE)
 _COMMENTS: Final = re.compile(r"^--.*\n", re.MULTILINE)
 #: What an ALTER of a Distributed table cannot say, and need not: it stores nothing.
-_STORED_ONLY: Final = re.compile(r"\b(MODIFY SETTING|MATERIALIZE|MODIFY TTL|ADD INDEX|MODIFY ORDER BY)\b")
+_STORED_ONLY: Final = re.compile(
+    r"\b(MODIFY SETTING|MATERIALIZE|MODIFY TTL|ADD INDEX|MODIFY ORDER BY|CODEC)\b"
+)
 
 
 class ClusterError(ValueError):

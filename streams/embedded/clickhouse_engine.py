@@ -23,7 +23,7 @@ DATABASE = "ebbtide"
 _CODE = re.compile(r"Code: (\d+)\. (DB::.*)", re.DOTALL)
 _PARSE_SCOPE = re.compile(r": In scope SELECT formatQuerySingleLine\(.*(?=\. \([A-Z_]+\))", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_CACHED_STATEMENT = 8_192  # characters
+_CACHED_STATEMENT = 32_768  # characters
 _RIGHTS = Path(__file__).with_name("clickhouse_rights.xml")
 
 
