@@ -247,6 +247,10 @@ def _rest(part: Any, whole: Any) -> Decimal | None:
     return _ratio(whole - part, whole)
 
 
+def _others(part: Any, whole: Any) -> Value:
+    return int(whole - part)
+
+
 #: Each figure's unit, the counts it is made of, how, and whether bots bear on it. ``*``: of each currency.
 _MADE: Final[dict[str, tuple[Unit, tuple[str, ...], Callable[..., Value], bool]]] = {
     "visitors": ("count", ("visitors",), _whole, True),
@@ -257,7 +261,7 @@ _MADE: Final[dict[str, tuple[Unit, tuple[str, ...], Callable[..., Value], bool]]
     "conversion_to_cart": ("share", ("carting", "visitors"), _ratio, True),
     "conversion_to_order": ("share", ("ordering", "visitors"), _ratio, True),
     "paying_buyers": ("count", ("buyers",), _whole, False),
-    "new_buyers": ("count", ("buyers", "old_buyers"), lambda all_, old: int(all_ - old), False),
+    "new_buyers": ("count", ("old_buyers", "buyers"), _others, False),
     "old_buyers": ("count", ("old_buyers",), _whole, False),
     "old_buyer_share": ("share", ("old_buyers", "buyers"), _ratio, False),
     "paid_amount": ("amount", ("paid *",), _amount, False),
@@ -275,6 +279,26 @@ _MADE: Final[dict[str, tuple[Unit, tuple[str, ...], Callable[..., Value], bool]]
 }
 #: All figures, in the order in which they are shown.
 FIGURES: Final = tuple(_MADE)
+_FORMULAS: Final[Mapping[Callable[..., Value], str]] = {
+    _whole: "{0}",
+    _amount: "{0}",
+    _ratio: "{0} / {1}",
+    _rest: "({1} - {0}) / {1}",
+    _others: "{1} - {0}",
+}
+
+
+def told_by(name: str) -> tuple[str, str]:
+    """The question of ``sql/report`` whose rows give the figure of that name, and how, by their columns.
+
+    Of ``amounts``, where a row is one kind of amount, `paid.total_amount` is the column of the row `paid`.
+    """
+    _, made_of, make, is_of_bots = _MADE[name]
+    columns = [
+        "paid.customers" if part == "payers *" else part.replace(" *", ".total_amount") for part in made_of
+    ]
+    asked = "amounts" if "*" in made_of[0] else "visits" if is_of_bots else "buyers"
+    return asked, _FORMULAS[make].format(*columns)
 
 
 def _figures(counts: _Counts, currencies: Sequence[str]) -> Iterator[Figure]:

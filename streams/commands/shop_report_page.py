@@ -42,8 +42,16 @@ _pages: Final = Environment(
 )
 
 
-def page(report: ShopReport, words: Words, with_bots: bool, items: int) -> str:
-    """The page's text."""
+#: The address of the SQL that gives a figure by its name, or ``ITEMS`` or ``SESSIONS``.
+SqlOf = Callable[[str], str]
+#: What has no figure's name: the table of items, and how each day's sessions ended.
+ITEMS: Final = "items"
+SESSIONS: Final = "sessions of days"
+_LEADING: Final = {"visitors": "visitors", "paid": "paid_amount", "sessions": SESSIONS, "items": ITEMS}
+
+
+def page(report: ShopReport, words: Words, with_bots: bool, items: int, sql_of: SqlOf | None = None) -> str:
+    """The page's text; with ``sql_of`` each number leads there."""
     by_name: dict[str, list[Figure]] = {}
     for figure in report.figures:
         by_name.setdefault(figure.name, []).append(figure)
@@ -60,11 +68,14 @@ def page(report: ShopReport, words: Words, with_bots: bool, items: int) -> str:
         items=rated(report, items),
         roles=roles(report, words),
         worth=worth,
+        sql_of=sql_of,
+        leading=_LEADING,
+        of_items=ITEMS,
     )
 
 
-def _plots(report: ShopReport, words: Words) -> list[tuple[str, Markup]]:
-    """What people look at rather than read: a title each, and the drawing."""
+def _plots(report: ShopReport, words: Words) -> list[tuple[str, str, Markup]]:
+    """What people look at rather than read: a name and a title each, and the drawing."""
     days = len(report.cycle.days)
     found = []
     visitors, new = report.figure("visitors"), report.figure("new_visitors")
@@ -74,7 +85,9 @@ def _plots(report: ShopReport, words: Words) -> list[tuple[str, Markup]]:
         chart.add(words["new_visitors"], _numbers(new.daily[days:]))
         before = f"{words['visitors']}, {words['before']}" if words.lang == "en" else words["before"]
         chart.add(before, _numbers(visitors.daily[:days]), stroke_style={"width": 2, "dasharray": "4, 4"})
-        found.append((words["chart visitors"], _drawn(chart, "visitors", words["chart visitors"])))
+        found.append(
+            ("visitors", words["chart visitors"], _drawn(chart, "visitors", words["chart visitors"]))
+        )
     paid = report.figure("paid_amount")
     if paid is not None and (paid.value or paid.before):
         title = words["chart paid"].format(currency=report.currency)
@@ -87,16 +100,18 @@ def _plots(report: ShopReport, words: Words) -> list[tuple[str, Markup]]:
 
         chart.add(words["cycle"], _numbers(paid.daily[days:]), formatter=amount)
         chart.add(words["before"], _numbers(paid.daily[:days]), formatter=amount)
-        found.append((title, _drawn(chart, "paid", title)))
+        found.append(("paid", title, _drawn(chart, "paid", title)))
     if any(map(any, report.endings.values())):
         chart = _daily(
             pygal.StackedBar, _OUTCOMES, report, words, lambda v: words.value(round(v), "count", None)
         )
         for ending, counts in report.endings.items():
             chart.add(words[ending], counts)
-        found.append((words["chart sessions"], _drawn(chart, "sessions", words["chart sessions"])))
+        found.append(
+            ("sessions", words["chart sessions"], _drawn(chart, "sessions", words["chart sessions"]))
+        )
     if report.items:
-        found.append(_matrix(report.items, words))
+        found.append(("items", *_matrix(report.items, words)))
     return found
 
 

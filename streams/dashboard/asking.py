@@ -1,4 +1,4 @@
-"""Asking ClickHouse for the page: the questions of ``sql/page`` and ``sql/queries``, off the event loop.
+"""Asking ClickHouse for the page: questions of ``sql/page``, ``queries`` and ``report``, off the event loop.
 
 Any number of readers of one view cost one answer: an answer is kept for a moment, and who asks meanwhile
 waits for it.
@@ -7,6 +7,7 @@ waits for it.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ KEPT_S: Final = 2.0
 _AT_ONCE: Final = 4
 _TIMEOUT_S: Final = 20.0
 _MOST_KEPT: Final = 500
+_PARAMETER: Final = re.compile(r"\{(\w+):\s*(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Answer:
 @cache
 def page_question(name: str) -> Question:
     """The question of that name that the page asks; StoreError if there is none."""
-    for folder in ("page", "queries"):
+    for folder in ("page", "queries", "report"):
         path = sql_dir() / folder / f"{name}.sql"
         if name.isidentifier() and path.is_file():
             return Question.read(path)
@@ -50,10 +52,8 @@ def page_question(name: str) -> Question:
 
 def spelled_out(question: Question, given: Mapping[str, str]) -> str:
     """The question's SQL with its parameters in their places, to be run as it stands by any client."""
-    text = question.text
-    for name, kind in question.parameters.items():
-        text = text.replace(f"{{{name}:{kind}}}", _literal(given[name], kind))
-    return text
+    # One parameter may be asked for as two types.
+    return _PARAMETER.sub(lambda asked: _literal(given[asked[1]], asked[2]), question.text)
 
 
 def _literal(value: str, kind: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
@@ -14,15 +13,13 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from nicegui import app, ui
 
-from streams.adapters.clickhouse import Endpoint, StoreError, connect, explained
-from streams.commands.shop_report import read_report
-from streams.commands.shop_report_page import page as report_page
-from streams.commands.shop_report_words import Words as ReportWords
+from streams.adapters.clickhouse import StoreError
 from streams.dashboard import frame
 from streams.dashboard.asking import Answer, Asker
 from streams.dashboard.door import Door
 from streams.dashboard.pages import OF_ONE_SHOP, PAGES, Panel
 from streams.dashboard.parts import Part, Scene
+from streams.dashboard.report import framed, report_html
 from streams.dashboard.selection import LANGS, Lang, Selection, View
 from streams.dashboard.sql_text import sql_page
 from streams.dashboard.words import Words
@@ -32,7 +29,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at what has changed.
 LIVE_S: Final = 3.0
-_REPORT_SQL: Final = ("visits", "buyers", "amounts")
 _TAGS: Final = {"en": "en-US", "zh": "zh-CN"}
 
 
@@ -119,7 +115,7 @@ async def _build(site: Site, chosen: Selection) -> None:
             if chosen.page in OF_ONE_SHOP and not chosen.shop:
                 ui.html(f'<p class="note">{escape(words["choose shop"])}</p>', sanitize=False)
             elif chosen.page == "report":
-                _report(view, words)
+                framed(view, words)
             lives = [_Live(site, panel, view, words) for panel in PAGES[chosen.page] if panel.when(chosen)]
             await asyncio.gather(*(live.refresh(view) for live in lives))
     frame.bottom(chosen, words)
@@ -142,20 +138,6 @@ def _reached(words: Words, view: View | None, answer: Answer) -> str:
     if view is not None:
         return words.say("read up to", at=words.moment(view.reached))
     return words.say("failed", why=answer.wrong) if answer.wrong else words["nothing read"]
-
-
-def _report(view: View, words: Words) -> None:
-    chosen = view.selection
-    address = chosen.address().replace("/report", "/report.html", 1)
-    links = " · ".join(
-        f'<a href="{escape(Scene(view, words, name, {}, "").sql())}">{escape(words["sql"])}: {name}</a>'
-        for name in _REPORT_SQL
-    )
-    ui.html(
-        f'<p class="note">{links}</p>'
-        f'<iframe title="{escape(words["page report"])}" src="{escape(address)}"></iframe>',
-        sanitize=False,
-    )
 
 
 def register(site: Site, token: str) -> None:
@@ -189,15 +171,16 @@ def _register(site: Site, lang: Lang) -> None:
             await _build(site, Selection.read(lang, name, request.query_params))
 
     @app.get(f"/{lang}/report.html")
-    def report(request: Request) -> Response:
-        chosen = Selection.read(lang, "report", request.query_params)
-        url = site.asker.url
+    async def report(request: Request) -> Response:
+        view, answer = await site.view(Selection.read(lang, "report", request.query_params))
+        if view is None:
+            words = Words(lang, site.policy.zone)
+            return PlainTextResponse(answer.wrong or words["nothing read"], 503)
         try:
-            with closing(connect(url)) as client, explained(Endpoint.parse(url), "reading the report"):
-                found = read_report(client, site.policy, chosen.shop, chosen.days, None)
+            text = await asyncio.to_thread(report_html, site.asker.url, site.policy, view)
         except StoreError as exc:
             return PlainTextResponse(str(exc), 503)
-        return HTMLResponse(report_page(found, ReportWords(lang), with_bots=False, items=10))
+        return HTMLResponse(text)
 
     @app.get(f"/{lang}/sql/{{name}}")
     async def sql(name: str, request: Request) -> Response:
