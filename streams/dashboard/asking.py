@@ -28,7 +28,7 @@ KEPT_S: Final = 2.0
 _AT_ONCE: Final = 4
 _TIMEOUT_S: Final = 20.0
 _MOST_KEPT: Final = 500
-_PARAMETER: Final = re.compile(r"\{(\w+):\s*(\w+)\}")
+_PARAMETER: Final = re.compile(r"\{(\w+):([\w()]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
