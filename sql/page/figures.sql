@@ -15,7 +15,7 @@ SELECT
     sumMapIf(map(ifNull(c.currency, ''), c.earned), c.earned > 0) AS revenue
 FROM
 (
-    -- By all that tells them apart first: so many conditions and a map for each session would take twice as long.
+    -- By all that tells them apart first: a map for each session would take longer than all else.
     SELECT
         s.started_at >= fromUnixTimestamp64Milli({from_ms:Int64}) AS is_now,
         s.currency AS currency,

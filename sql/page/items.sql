@@ -3,8 +3,8 @@
 -- Grain: one item of a shop, those with the most lost first; 100 at most. visitors are counted by day, so that one who
 --   looks on two days counts twice, and has two outcomes; the five buckets add up to them. Bots are left out.
 WITH
--- All is counted of these alone: of every item there is it would take twice as long. Here and below, what the key says
--- comes before FINAL, which then merges less.
+-- All is counted of these alone: of every item of all shops it would take half as long again. Here and below, what the
+-- key says comes before FINAL, which then merges less.
 most_lost AS
 (
     SELECT d.shop_id, d.item_id

@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from streams.adapters.clickhouse import Store, StoreError, connect, migrate, sql_dir
+from streams.adapters.clickhouse import StoreError, connect, sql_dir
 from streams.dashboard.asking import Answer, Asker, page_question, spelled_out
 from streams.dashboard.pages import PAGES, Panel
 from streams.dashboard.selection import LANGS, Selection, View
 from streams.dashboard.sql_text import sql_page
 from streams.dashboard.words import Words
 from streams.domain.policy import Policy
-from tests.integration.stored import store
+from tests.integration.stored import database_of
 
 FACTS: Final = Path(__file__).parents[1] / "golden" / "queries" / "facts.json"
 PANELS: Final = [panel for panels in PAGES.values() for panel in panels]
@@ -71,18 +69,11 @@ _DELIVERY: Final = """
 @pytest.fixture(scope="module")
 def url(clickhouse: str) -> Iterator[str]:
     """The golden facts in a database of their own."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    url = urlunsplit(urlsplit(clickhouse)._replace(path=f"/{name}"))
-    migrate(url)
-    with closing(Store(url)) as into:
-        store(into, json.loads(FACTS.read_text()))
-        store(into, _MORE)
-    with closing(connect(url)) as client:
-        client.command(_LETTER)
-        client.command(_DELIVERY)
-    yield url
-    with closing(connect(clickhouse)) as client:
-        client.command(f"DROP DATABASE {name}")
+    with database_of(clickhouse, json.loads(FACTS.read_text()), _MORE) as url:
+        with closing(connect(url)) as client:
+            client.command(_LETTER)
+            client.command(_DELIVERY)
+        yield url
 
 
 @pytest.fixture(scope="module")

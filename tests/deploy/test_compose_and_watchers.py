@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import yaml
 from clickhouse_connect.driver.client import Client
 from jsonschema.validators import validator_for
 
-from streams.adapters.clickhouse import Store, connect, migrate
+from streams.adapters.clickhouse import connect
 from streams.adapters.telemetry import GAUGES, REGISTRY
 from streams.settings import ROLES, Settings, unknown_variables
-from tests.integration.stored import store
+from tests.integration.stored import database_of
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -201,14 +199,8 @@ _MACROS: Final = (
 @pytest.fixture(scope="module")
 def client(clickhouse: str) -> Iterator[Client]:
     """The golden facts, as the panels' queries see them."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    url = urlunsplit(urlsplit(clickhouse)._replace(path=f"/{name}"))
-    migrate(url)
-    with closing(Store(url)) as into:
-        store(into, json.loads(FACTS.read_text()))
-    with closing(connect(url)) as client:
+    with database_of(clickhouse, json.loads(FACTS.read_text())) as url, closing(connect(url)) as client:
         yield client
-        client.command(f"DROP DATABASE {name}")
 
 
 @pytest.mark.parametrize("target", TARGETS)

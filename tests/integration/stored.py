@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from schemas.facts import MODELS
-from streams.adapters.clickhouse import Store
+from streams.adapters.clickhouse import Store, connect, migrate
 from streams.adapters.rows import TABLES
 from streams.domain.alert_facts import alert_id
 from streams.domain.facts import action_id, session_id, transition_id
@@ -264,3 +267,17 @@ def store(store: Store, facts: Mapping[str, Iterable[Fact]]) -> None:
             fact = MODELS[topic].model_validate_json(msgspec.json.encode(_WHOLE[topic](at)))
             records.append(record(topic, fact.model_dump_json().encode(), partition=partition, key=b"c"))
         store.insert(table, rows_of(records, settings))
+
+
+@contextmanager
+def database_of(clickhouse: str, *facts: Mapping[str, Iterable[Fact]]) -> Iterator[str]:
+    """The URL of a database of its own with the schema and ``facts`` by topic; dropped afterwards."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    url = urlunsplit(urlsplit(clickhouse)._replace(path=f"/{name}"))
+    migrate(url)
+    with closing(Store(url)) as into:
+        for told in facts:
+            store(into, told)
+    yield url
+    with closing(connect(clickhouse)) as client:
+        client.command(f"DROP DATABASE {name}")

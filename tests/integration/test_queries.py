@@ -7,24 +7,22 @@ import io
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from click.testing import CliRunner, Result
 from clickhouse_connect.driver.client import Client
 
-from streams.adapters.clickhouse import Store, StoreError, connect, migrate, sql_dir
+from streams.adapters.clickhouse import StoreError, connect, migrate, sql_dir
 from streams.adapters.queries import Question, plain, question, questions, reached_day
 from streams.adapters.rows import TABLES
 from streams.cli import main
 from streams.commands.query import filled
 from streams.settings import Settings
-from tests.integration.stored import store
+from tests.integration.stored import database_of
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden" / "queries"
 NAMES: Final = [one.name for one in questions()]
@@ -39,14 +37,8 @@ VIEWS: Final = [
 @pytest.fixture(scope="module")
 def url(clickhouse: str) -> Iterator[str]:
     """A database with the golden facts in it, which no test changes."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    url = urlunsplit(urlsplit(clickhouse)._replace(path=f"/{name}"))
-    migrate(url)
-    with closing(Store(url)) as into:
-        store(into, json.loads((GOLDEN / "facts.json").read_text()))
-    yield url
-    with closing(connect(clickhouse)) as client:
-        client.command(f"DROP DATABASE {name}")
+    with database_of(clickhouse, json.loads((GOLDEN / "facts.json").read_text())) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

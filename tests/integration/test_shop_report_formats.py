@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,7 +14,6 @@ from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from rich.cells import cell_len
@@ -26,6 +24,7 @@ from streams.adapters.shop_report import Cycle, read_shop_report, shop_card
 from streams.commands.shop_report_text import show
 from streams.commands.shop_report_words import Words
 from tests.integration.reports import SOME, filled, run
+from tests.integration.stored import database_of
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden" / "report"
 
@@ -33,12 +32,8 @@ GOLDEN: Final = Path(__file__).parents[1] / "golden" / "report"
 @pytest.fixture(scope="module")
 def story(clickhouse: str) -> Iterator[str]:
     """A database with the golden story in it."""
-    name = f"t{uuid.uuid4().hex[:10]}"
-    url = urlunsplit(urlsplit(clickhouse)._replace(path=f"/{name}"))
-    filled(url, json.loads((GOLDEN / "facts.json").read_text()))
-    yield url
-    with closing(connect(clickhouse)) as client:
-        client.command(f"DROP DATABASE {name}")
+    with database_of(clickhouse, json.loads((GOLDEN / "facts.json").read_text())) as url:
+        yield url
 
 
 #: The golden files, and the words that give each.
